@@ -1,0 +1,24 @@
+"""The tables: who is written to, with what, and what became of each mail."""
+
+from campaigns.models.audience import Audience, Recipient
+from campaigns.models.campaign import Campaign, CampaignStatus
+from campaigns.models.delivery import Batch, DeliveryLog, DeliveryStatus
+from campaigns.models.importing import ImportJob, ImportStatus, OnExisting
+from campaigns.models.suppression import Suppression, SuppressionReason
+from campaigns.models.template import EmailTemplate
+
+__all__ = [
+    "Audience",
+    "Batch",
+    "Campaign",
+    "CampaignStatus",
+    "DeliveryLog",
+    "DeliveryStatus",
+    "EmailTemplate",
+    "ImportJob",
+    "ImportStatus",
+    "OnExisting",
+    "Recipient",
+    "Suppression",
+    "SuppressionReason",
+]

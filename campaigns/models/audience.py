@@ -1,0 +1,65 @@
+"""Whom campaigns are sent to."""
+
+from django.db import models
+from django.db.models.functions import Lower, Now
+
+from users.models import validate_timezone
+
+
+class Audience(models.Model):
+    """A named list of recipients."""
+
+    name = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(
+                Lower("name"),
+                name="audience_name_unique_whatever_its_case",
+                violation_error_message="An audience with this name exists already.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Recipient(models.Model):
+    """One address in one audience, with what templates may say about its owner."""
+
+    audience = models.ForeignKey(
+        Audience, on_delete=models.CASCADE, related_name="recipients", db_index=False
+    )
+    email = models.EmailField("e-mail address", max_length=254)
+    name = models.CharField(max_length=200, blank=True)
+    timezone = models.CharField(
+        max_length=64,
+        blank=True,
+        validators=[validate_timezone],
+        help_text="Like Asia/Kolkata; may be empty.",
+    )
+    attributes = models.JSONField(
+        default=dict, blank=True, help_text='Further fields for templates, such as {"city": "Pune"}.'
+    )
+    created_at = models.DateTimeField(auto_now_add=True, db_default=Now())
+    updated_at = models.DateTimeField(auto_now=True, db_default=Now())
+
+    class Meta:
+        constraints = [
+            # also serves the search for one address in an audience, and the import's ON CONFLICT
+            models.UniqueConstraint(
+                "audience",
+                Lower("email"),
+                name="recipient_email_unique_in_audience",
+                violation_error_message="This audience has a recipient with this e-mail address already.",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(email__contains="@"), name="recipient_email_has_an_at_sign"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.email

@@ -1,0 +1,143 @@
+"""The ledger: one row per recipient and campaign, in batches that a worker leases."""
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Lower
+
+from campaigns.models.audience import Recipient
+from campaigns.models.campaign import Campaign
+
+
+class DeliveryStatus(models.TextChoices):
+    """What has become of one mail. The seven add up to the campaign's total at every instant."""
+
+    PENDING = "pending"
+    """Not tried yet, or given back untried."""
+    DEFERRED = "deferred"
+    """Refused for now; it will be tried again after `not_before`."""
+    SENT = "sent"
+    """The provider accepted it."""
+    FAILED = "failed"
+    """Refused for good, or refused for now once too often; `reason` says why."""
+    SUPPRESSED = "suppressed"
+    """The address must not be mailed, so it was not."""
+    UNCONFIRMED = "unconfirmed"
+    """It left, and no answer was recorded: it may or may not have arrived."""
+    CANCELLED = "cancelled"
+    """The campaign was cancelled, or the recipient deleted, before it left."""
+
+
+OPEN_STATUSES = (DeliveryStatus.PENDING, DeliveryStatus.DEFERRED)
+
+
+class Batch(models.Model):
+    """Up to CAMPAIGN_BATCH_SIZE rows of the ledger, worked on by one worker at a time.
+
+    A worker holds a batch while `lease_until` lies ahead, and may write only with the `lease_token` it
+    was given; each new lease has a higher token. The counters are those of the batch's rows.
+    """
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="batches", db_index=False)
+    number = models.PositiveIntegerField()
+    size = models.PositiveIntegerField()
+
+    pending = models.PositiveIntegerField()
+    deferred = models.PositiveIntegerField(default=0, db_default=0)
+    sent = models.PositiveIntegerField(default=0, db_default=0)
+    failed = models.PositiveIntegerField(default=0, db_default=0)
+    suppressed = models.PositiveIntegerField(default=0, db_default=0)
+    unconfirmed = models.PositiveIntegerField(default=0, db_default=0)
+    cancelled = models.PositiveIntegerField(default=0, db_default=0)
+
+    not_before = models.DateTimeField(null=True)
+    published_at = models.DateTimeField(null=True)
+    lease_owner = models.CharField(max_length=200, default="", db_default="")
+    lease_token = models.BigIntegerField(default=0, db_default=0)
+    lease_until = models.DateTimeField(null=True)
+    failures = models.PositiveIntegerField(default=0, db_default=0)
+    trouble = models.TextField(default="", db_default="")
+    recorded_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name_plural = "batches"
+        ordering = ["campaign", "number"]
+        constraints = [
+            # also serves every sum over a campaign's batches
+            models.UniqueConstraint("campaign", "number", name="batch_number_unique_in_campaign"),
+            models.CheckConstraint(
+                name="batch_counters_add_up",
+                condition=Q(
+                    size=F("pending")
+                    + F("deferred")
+                    + F("sent")
+                    + F("failed")
+                    + F("suppressed")
+                    + F("unconfirmed")
+                    + F("cancelled")
+                ),
+            ),
+        ]
+        indexes = [
+            # the top-up and the tick: batches of a campaign with work left
+            models.Index(
+                F("campaign"),
+                F("number"),
+                name="batch_open",
+                condition=Q(pending__gt=0) | Q(deferred__gt=0),
+            ),
+            # recovery: leases that may have run out
+            models.Index(F("lease_until"), name="batch_leased", condition=Q(lease_until__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return f"batch {self.number} of campaign {self.campaign_id}"
+
+
+class DeliveryLog(models.Model):
+    """One mail to one recipient: the row exists before the mail, and keeps what became of it.
+
+    `declared_token` is the lease under which the mail is about to leave or has left without a recorded
+    answer; whoever finds it after that lease has ended must call the row unconfirmed.
+    """
+
+    Status: ClassVar[type[DeliveryStatus]] = DeliveryStatus
+
+    campaign = models.ForeignKey(
+        Campaign, on_delete=models.CASCADE, related_name="deliveries", db_index=False
+    )
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="deliveries")
+    recipient = models.ForeignKey(Recipient, on_delete=models.SET_NULL, null=True, related_name="deliveries")
+    email = models.EmailField("e-mail address", max_length=254)
+    message_id = models.TextField(help_text="The Message-ID header, the same on every attempt.")
+
+    # In no index: an UPDATE of these columns stays on the row's page (HOT).
+    status = models.CharField(
+        max_length=20,
+        choices=DeliveryStatus,
+        default=DeliveryStatus.PENDING,
+        db_default=DeliveryStatus.PENDING.value,
+    )
+    attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
+    not_before = models.DateTimeField(null=True)
+    declared_token = models.BigIntegerField(null=True)
+    provider = models.CharField(max_length=20, default="", db_default="")
+    provider_message_id = models.TextField(default="", db_default="")
+    reason = models.TextField(default="", db_default="")
+    attempted_at = models.DateTimeField(null=True)
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = "delivery"
+        verbose_name_plural = "delivery log"
+        constraints = [
+            # nobody is written to twice in one campaign, however their address is capitalised
+            models.UniqueConstraint("campaign", Lower("email"), name="delivery_email_unique_in_campaign"),
+            models.CheckConstraint(
+                condition=Q(status__in=DeliveryStatus.values), name="delivery_status_is_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.email} in campaign {self.campaign_id}"

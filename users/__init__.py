@@ -1,0 +1,1 @@
+"""Who is acting: accounts that sign in with an e-mail address."""

@@ -1,0 +1,58 @@
+"""The account that every other app refers to."""
+
+from typing import ClassVar
+from zoneinfo import available_timezones
+
+from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import PermissionsMixin
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models.functions import Lower
+
+from users.managers import UserManager
+
+
+def validate_timezone(name: str) -> None:
+    """Raise ValidationError unless `name` is a zone of the IANA database, such as Asia/Kolkata."""
+    if name not in available_timezones():
+        raise ValidationError(
+            "%(name)s is not a time zone of the IANA database; write it like Asia/Kolkata or Europe/Paris.",
+            code="unknown_timezone",
+            params={"name": repr(name)},
+        )
+
+
+def default_timezone() -> str:
+    """The TIME_ZONE of the settings, for new rows."""
+    return settings.TIME_ZONE
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person or program that signs in with an e-mail address."""
+
+    email = models.EmailField("e-mail address", max_length=254, unique=True)
+    name = models.CharField(max_length=200, blank=True)
+    timezone = models.CharField(max_length=64, default=default_timezone, validators=[validate_timezone])
+    is_staff = models.BooleanField(
+        "operator", default=False, help_text="May use the admin and the campaign API."
+    )
+    is_active = models.BooleanField(default=True, help_text="Switch off instead of deleting an account.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects: ClassVar[UserManager] = UserManager()
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                Lower("email"),
+                name="user_email_unique_whatever_its_case",
+                violation_error_message="A user with this e-mail address exists already.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.email
