@@ -236,5 +236,6 @@ LOGGING = {
 
 if CAMPAIGN_BATCH_SIZE not in range(1, 1001):
     raise ImproperlyConfigured(
-        f"CAMPAIGN_BATCH_SIZE is {CAMPAIGN_BATCH_SIZE}; it must be 1 to 1000, as many as a SendGrid request takes."
+        f"CAMPAIGN_BATCH_SIZE is {CAMPAIGN_BATCH_SIZE}; "
+        "it must be 1 to 1000, as many as one SendGrid request takes."
     )
