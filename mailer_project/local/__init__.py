@@ -1,0 +1,1 @@
+"""The whole system on one machine: real servers from wheels, and the programs that use them."""
