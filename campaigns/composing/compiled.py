@@ -1,0 +1,139 @@
+"""A message cut once into what is the same for everybody and the slots that differ."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import Template, TemplateError, nodes
+from jinja2.meta import find_undeclared_variables
+from markupsafe import escape
+
+from campaigns.composing.grammar import HTML, PLAIN, FieldsEnvironment, parse
+from campaigns.composing.plain_text import plain_text_template
+
+Context = Mapping[str, Any]
+
+
+class CannotRender(ValueError):
+    """One recipient's values do not fit the template, as where a number is compared with a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A gap in a message: an output, an `if` or a `for` at the template's top level."""
+
+    fill: Callable[[Context], str]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledText:
+    """One part of a message: static text and slots, in their order."""
+
+    pieces: tuple[str | Slot, ...]
+    variables: frozenset[str]
+
+    def render(self, context: Context) -> str:
+        """Return the text for one recipient; fields that are missing are left blank. Raises CannotRender."""
+        return "".join(piece if isinstance(piece, str) else piece.fill(context) for piece in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Whom a message comes from."""
+
+    email: str
+    name: str = ""
+    reply_to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledMessage:
+    """A campaign's message, ready for any number of recipients."""
+
+    sender: Sender
+    subject: CompiledText
+    html: CompiledText | None
+    text: CompiledText
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The fields that the message names anywhere."""
+        return (
+            self.subject.variables | self.text.variables | (self.html.variables if self.html else frozenset())
+        )
+
+
+@lru_cache(maxsize=16)
+def compile_message(sender: Sender, *, subject: str, html: str, text: str) -> CompiledMessage:
+    """Compile a message; the last few are kept, so that each worker compiles a campaign once.
+
+    `subject`, `html` and `text` are templates; an empty `text` is made from `html`, an empty `html`
+    leaves the message plain. Raises TemplateRefused.
+    """
+    return CompiledMessage(
+        sender=sender,
+        subject=_one_line(_compile("subject", subject, PLAIN)),
+        html=_compile("HTML", html, HTML) if html else None,
+        text=_compile("text", text or plain_text_template(html), PLAIN),
+    )
+
+
+def _compile(part: str, source: str, environment: FieldsEnvironment) -> CompiledText:
+    tree = parse(part, source, environment)
+    pieces: list[str | Slot] = []
+    for node in tree.body:
+        for piece in node.nodes if isinstance(node, nodes.Output) else [node]:
+            if isinstance(piece, nodes.TemplateData):
+                pieces.append(piece.data)
+            else:
+                pieces.append(Slot(_filler(piece, environment)))
+    return CompiledText(tuple(pieces), frozenset(find_undeclared_variables(tree)))
+
+
+def _filler(node: nodes.Node, environment: FieldsEnvironment) -> Callable[[Context], str]:
+    if isinstance(node, nodes.Name):
+        return _field(node.name, autoescape=bool(environment.autoescape))
+    statement = nodes.Output([node]) if isinstance(node, nodes.Expr) else node
+    tree = nodes.Template([statement], lineno=1).set_environment(environment)
+    template = Template.from_code(environment, environment.compile(tree), {})
+
+    def fill(context: Context) -> str:
+        try:
+            return template.render(context)
+        except (ArithmeticError, LookupError, TypeError, ValueError, TemplateError) as error:
+            raise CannotRender(f"template, line {node.lineno}: {error}") from error
+
+    return fill
+
+
+def _field(name: str, *, autoescape: bool) -> Callable[[Context], str]:
+    """Fill a slot that is just a field, which most are, without starting Jinja2 for it."""
+
+    def fill(context: Context) -> str:
+        value = context.get(name)
+        if value is None:
+            return ""
+        return str(escape(value)) if autoescape else str(value)
+
+    return fill
+
+
+def _one_line(text: CompiledText) -> CompiledText:
+    """Keep line breaks and other control characters of values out of a header."""
+    return CompiledText(
+        tuple(
+            single_line(piece) if isinstance(piece, str) else _single_line_slot(piece)
+            for piece in text.pieces
+        ),
+        text.variables,
+    )
+
+
+def _single_line_slot(slot: Slot) -> Slot:
+    return Slot(lambda context: single_line(slot.fill(context)))
+
+
+def single_line(value: str) -> str:
+    """Replace each control character of `value` by a space, so that it can stand in a header (RFC 5322 §2.2)."""
+    return value if value.isprintable() else "".join(c if c.isprintable() else " " for c in value)

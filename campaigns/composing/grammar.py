@@ -1,0 +1,161 @@
+"""Which part of Jinja2 a template may use, and why nothing else.
+
+A template may output a field, choose with `if`, and repeat with `for` over a field. It may not call,
+calculate, define or reach into anything, so that it cannot run long, grow without bound, or read what
+was not given to it. Jinja2's own sandbox alone does not promise that: it runs `{{ 'a' * 10**8 }}`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jinja2 import ChainableUndefined, TemplateSyntaxError, nodes
+from jinja2.runtime import LoopContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+FILTERS = frozenset(
+    "capitalize default d e escape first join last length lower round title trim truncate upper".split()
+)
+TESTS = frozenset(("defined", "undefined", "none"))
+LOOP_FIELDS = frozenset(("index", "index0", "first", "last", "length"))
+MAX_LOOP_DEPTH = 2
+MAX_TEMPLATE_CHARACTERS = 1_000_000
+
+_ALLOWED = (
+    nodes.Template,
+    nodes.Output,
+    nodes.TemplateData,
+    nodes.Name,
+    nodes.Const,
+    nodes.Getattr,
+    nodes.Getitem,
+    nodes.Filter,
+    nodes.Test,
+    nodes.If,
+    nodes.For,
+    nodes.CondExpr,
+    nodes.Compare,
+    nodes.Operand,
+    nodes.And,
+    nodes.Or,
+    nodes.Not,
+    nodes.List,
+    nodes.Tuple,
+)
+
+_INSTEAD: dict[type[nodes.Node], str] = {
+    nodes.Call: "calls are not available; use a filter, such as {{ name|upper }}",
+    nodes.Assign: "values cannot be set in a template; add them to the campaign's variables",
+    nodes.AssignBlock: "values cannot be set in a template; add them to the campaign's variables",
+    nodes.Include: "a template stands alone; paste the other one's text",
+    nodes.Extends: "a template stands alone; paste the other one's text",
+    nodes.Import: "a template stands alone; paste the other one's text",
+    nodes.FromImport: "a template stands alone; paste the other one's text",
+    nodes.Block: "a template stands alone; write the text without the block",
+    nodes.Macro: "macros are not available; write the text where it is used",
+    nodes.BinExpr: "templates do not calculate; put the result into a field",
+    nodes.UnaryExpr: "templates do not calculate; put the result into a field",
+    nodes.Concat: "write the values one after the other: {{ a }}{{ b }}",
+    nodes.Dict: "put the values into a field",
+    nodes.Slice: "use the filters first, last or truncate",
+}
+
+
+class TemplateRefused(ValueError):
+    """A template uses something it may not, or does not parse; `part`, `line` and the text say what and where."""
+
+    def __init__(self, part: str, line: int, problem: str) -> None:
+        super().__init__(f"{part}, line {line}: {problem}")
+        self.part = part
+        self.line = line
+        self.problem = problem
+
+
+class FieldsEnvironment(ImmutableSandboxedEnvironment):
+    """Jinja2 in which a dot reads a key of a mapping, and nothing else of anything."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, LoopContext) and attribute in LOOP_FIELDS:
+            return getattr(obj, attribute)
+        return self.getitem(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if isinstance(obj, Mapping) or (isinstance(obj, list | tuple) and isinstance(argument, int)):
+            try:
+                return obj[argument]
+            except LookupError:
+                pass
+        return self.undefined(obj=obj, name=argument)
+
+
+def _blank_for_none(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _environment(*, autoescape: bool) -> FieldsEnvironment:
+    environment = FieldsEnvironment(
+        autoescape=autoescape,
+        undefined=ChainableUndefined,
+        keep_trailing_newline=True,
+        finalize=_blank_for_none,
+    )
+    environment.globals.clear()
+    return environment
+
+
+HTML = _environment(autoescape=True)
+PLAIN = _environment(autoescape=False)
+
+
+def parse(part: str, source: str, environment: FieldsEnvironment) -> nodes.Template:
+    """Parse `source` and hold it to the allow-list.
+
+    `part` ("subject", "HTML" or "text") names the template in the error. Raises TemplateRefused.
+    """
+    if len(source) > MAX_TEMPLATE_CHARACTERS:
+        raise TemplateRefused(
+            part, 1, f"it has {len(source):,} characters; at most {MAX_TEMPLATE_CHARACTERS:,} are allowed"
+        )
+    try:
+        tree = environment.parse(source)
+    except TemplateSyntaxError as error:
+        raise TemplateRefused(part, error.lineno, error.message or "it does not parse") from error
+    for problem_node, problem in _problems(tree, loops=0):
+        raise TemplateRefused(part, problem_node.lineno, problem)
+    return tree
+
+
+def _problems(node: nodes.Node, *, loops: int) -> Iterator[tuple[nodes.Node, str]]:
+    """Yield what is not allowed, in the order of the text."""
+    problem = _problem(node, loops)
+    if problem:
+        yield node, problem
+        return
+    inside = loops + isinstance(node, nodes.For)
+    for child in node.iter_child_nodes():
+        yield from _problems(child, loops=inside)
+
+
+def _problem(node: nodes.Node, loops: int) -> str | None:
+    if not isinstance(node, _ALLOWED):
+        for kind, advice in _INSTEAD.items():
+            if isinstance(node, kind):
+                return advice
+        return f"the construct {type(node).__name__} is not available in e-mail templates"
+    match node:
+        case nodes.Name(name="self"):
+            return "'self' is not a field"
+        case nodes.Filter(name=name) if name not in FILTERS:
+            return f"there is no filter {name!r} here; available: {', '.join(sorted(FILTERS))}"
+        case nodes.Test(name=name) if name not in TESTS:
+            return f"there is no test {name!r} here; available: {', '.join(sorted(TESTS))}"
+        case nodes.For() if loops >= MAX_LOOP_DEPTH:
+            return f"loops may be nested {MAX_LOOP_DEPTH} deep"
+        case nodes.For(iter=iterated) if not isinstance(iterated, nodes.Name | nodes.Getattr | nodes.Getitem):
+            return "a loop runs over a field, such as {% for item in items %}"
+        case nodes.For(recursive=True):
+            return "loops cannot be recursive"
+        case nodes.Getattr(attr=key) if key.startswith("_"):
+            return f"the key {key!r} starts with an underscore; such keys cannot be read"
+        case nodes.Getitem(arg=argument) if not isinstance(argument, nodes.Const):
+            return "a key is written out, such as {{ order['id'] }}"
+    return None

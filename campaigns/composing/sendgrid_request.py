@@ -1,0 +1,88 @@
+"""Messages as requests of SendGrid's v3 Mail Send API.
+
+One request carries a whole batch: the static text once, a tag for each slot, and each recipient's own
+values as that personalization's substitutions. Limits: SendGrid, "Mail Send: overview" and "errors".
+"""
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from campaigns.composing.compiled import CompiledMessage, CompiledText, Slot
+from campaigns.composing.letters import Letter, Rendered, personal_headers
+
+MAX_SUBSTITUTIONS = 150
+MAX_SUBSTITUTION_BYTES = 10_000  # the stricter of the two figures that SendGrid's pages name
+
+Request = dict[str, Any]
+
+
+def fits_together(message: CompiledMessage, letter: Letter) -> bool:
+    """Say whether this recipient's values may travel as substitutions in a shared request."""
+    values = _values(message, letter)
+    return len(values) <= MAX_SUBSTITUTIONS and (
+        sum(len(value.encode()) + 32 for value in values) <= MAX_SUBSTITUTION_BYTES
+    )
+
+
+def request_for_all(message: CompiledMessage, letters: Sequence[Letter]) -> Request:
+    """Return one request that writes to every one of `letters`, at most 1,000, each fitting together.
+
+    The tags are drawn anew for each request, so that no recipient's value can contain one.
+    """
+    nonce = secrets.token_hex(4)
+    tags = [f"-{nonce}.{number}-" for number in range(len(_slots(message)))]
+    remaining = iter(tags)
+    subject, text = _tagged(message.subject, remaining), _tagged(message.text, remaining)
+    html = _tagged(message.html, remaining) if message.html else ""
+    personalizations = [
+        {**_personalization(letter), "substitutions": dict(zip(tags, _values(message, letter), strict=True))}
+        for letter in letters
+    ]
+    return _request(message, Rendered(subject, html, text), personalizations)
+
+
+def request_for_one(message: CompiledMessage, letter: Letter) -> Request:
+    """Return a request for one recipient with the text written out."""
+    return _request(message, Rendered.of(message, letter), [_personalization(letter)])
+
+
+def _parts(message: CompiledMessage) -> tuple[CompiledText, ...]:
+    return (message.subject, message.text, *([message.html] if message.html else []))
+
+
+def _slots(message: CompiledMessage) -> list[Slot]:
+    return [piece for part in _parts(message) for piece in part.pieces if isinstance(piece, Slot)]
+
+
+def _values(message: CompiledMessage, letter: Letter) -> list[str]:
+    return [slot.fill(letter.context) for slot in _slots(message)]
+
+
+def _tagged(text: CompiledText, tags: Any) -> str:
+    return "".join(piece if isinstance(piece, str) else next(tags) for piece in text.pieces)
+
+
+def _personalization(letter: Letter) -> dict[str, Any]:
+    to = {"email": letter.email, **({"name": letter.name} if letter.name else {})}
+    return {
+        "to": [to],
+        "headers": personal_headers(letter),
+        "custom_args": {"delivery_id": str(letter.delivery_id)},
+    }
+
+
+def _request(message: CompiledMessage, rendered: Rendered, personalizations: list[dict[str, Any]]) -> Request:
+    sender = message.sender
+    content = [{"type": "text/plain", "value": rendered.text}]
+    if rendered.html:
+        content.append({"type": "text/html", "value": rendered.html})
+    return {
+        "personalizations": personalizations,
+        "from": {"email": sender.email, **({"name": sender.name} if sender.name else {})},
+        **({"reply_to": {"email": sender.reply_to}} if sender.reply_to else {}),
+        "subject": rendered.subject,
+        "content": content,
+        # ours is in the headers; SendGrid would add a second List-Unsubscribe
+        "tracking_settings": {"subscription_tracking": {"enable": False}},
+    }

@@ -1,0 +1,113 @@
+"""The story of one send, and the words in which a provider answers.
+
+A provider is opened once per batch. It splits the letters into groups that may leave together
+(`groups`), and sends one group at a time (`send`). The caller writes down what is about to leave before
+each `send`, and what came of it after; so a group is also the most that a crash can leave in doubt.
+
+`send` does not raise for what the other side does: it answers with one Outcome per letter of the group
+and, where the provider cannot be used further, with the Trouble that says why.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from types import TracebackType
+from typing import Self
+
+from campaigns.composing import CompiledMessage, Letter
+from campaigns.throttle import Limit
+
+
+class Verdict(Enum):
+    """What became of one letter."""
+
+    ACCEPTED = "accepted"
+    """The provider took responsibility for it."""
+    REFUSED = "refused"
+    """Refused for good."""
+    DEFERRED = "deferred"
+    """Refused for now; try again later."""
+    UNSENT = "unsent"
+    """Provably not accepted, through no fault of the letter; free to be sent another way."""
+    UNCONFIRMED = "unconfirmed"
+    """It left and no usable answer came; it may have been accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The verdict on one delivery, with the provider's id of the mail or the words of its refusal."""
+
+    delivery_id: int
+    verdict: Verdict
+    provider_message_id: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble(Exception):
+    """Why a provider cannot be used at present.
+
+    With `retry_after` (seconds) the provider asked for a pause and is the one to wait for; without it,
+    another provider may be tried.
+    """
+
+    why: str
+    retry_after: float | None = None
+
+    def __str__(self) -> str:
+        return self.why
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """The outcomes of one group, and the trouble that ended it, if any."""
+
+    outcomes: tuple[Outcome, ...]
+    trouble: Trouble | None = None
+
+
+class Provider(ABC):
+    """One way out. Used as a context manager around a batch; entering raises Trouble."""
+
+    limit: Limit
+
+    @property
+    def name(self) -> str:
+        """The provider's name in settings, in the ledger and on screens."""
+        return self.limit.name
+
+    @abstractmethod
+    def open(self) -> None:
+        """Make ready to send; raises Trouble when the other side cannot be reached or refuses the login."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the connection; never raises."""
+
+    @abstractmethod
+    def groups(self, message: CompiledMessage, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
+        """Split `letters` into groups that leave together."""
+
+    @abstractmethod
+    def send(
+        self, message: CompiledMessage, group: Sequence[Letter], *, still_ours: Callable[[], bool]
+    ) -> Sending:
+        """Send one group; before each request `still_ours` is asked whether anything may leave."""
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+LEASE_OVER = Trouble("the lease ran out before this mail left")
+
+
+def unsent(letters: Sequence[Letter], why: str) -> tuple[Outcome, ...]:
+    """Return the outcomes of letters that were provably not accepted."""
+    return tuple(Outcome(letter.delivery_id, Verdict.UNSENT, reason=why) for letter in letters)

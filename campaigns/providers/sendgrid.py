@@ -1,0 +1,167 @@
+"""SendGrid's v3 Mail Send API over a pooled keep-alive connection.
+
+https://www.twilio.com/docs/sendgrid/api-reference/mail-send. The official client opens a connection per
+request and has no timeout, so it is not used on this path.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+import urllib3
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+
+from campaigns.composing import (
+    CannotRender,
+    CompiledMessage,
+    Letter,
+    fits_together,
+    request_for_all,
+    request_for_one,
+)
+from campaigns.providers.base import LEASE_OVER, Outcome, Provider, Sending, Trouble, Verdict, unsent
+from campaigns.retries import Consequence, sendgrid_answer
+from campaigns.throttle import Limit
+
+MAX_PERSONALIZATIONS = 1000
+TIMEOUT = urllib3.Timeout(connect=10, read=60)
+DEFAULT_PAUSE = 10.0  # seconds, where a 429 does not say how long
+MAX_PAUSE = 3600.0
+IDLE_SECONDS = 15.0  # a connection unused for longer may have been closed by the other side
+
+
+class SendGrid(Provider):
+    """SendGrid, or a server that speaks its API, at `host` (a URL without a path)."""
+
+    def __init__(self, api_key: str, limit: Limit, *, host: str) -> None:
+        self.limit = limit
+        self.url = f"{host}/v3/mail/send"
+        self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
+        self._pool = urllib3.PoolManager(num_pools=1, maxsize=4, timeout=TIMEOUT, retries=False)
+        self._used_at = 0.0
+
+    def open(self) -> None:
+        # a request written to a connection that is just being closed would be in doubt for nothing
+        if time.monotonic() - self._used_at > IDLE_SECONDS:
+            self._pool.clear()
+
+    def close(self) -> None:
+        self._used_at = time.monotonic()
+
+    def groups(self, message: CompiledMessage, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
+        together = [letter for letter in letters if _fits(message, letter)]
+        for start in range(0, len(together), MAX_PERSONALIZATIONS):
+            yield together[start : start + MAX_PERSONALIZATIONS]
+        alone = {letter.delivery_id for letter in letters} - {letter.delivery_id for letter in together}
+        for letter in letters:
+            if letter.delivery_id in alone:
+                yield [letter]
+
+    def send(
+        self, message: CompiledMessage, group: Sequence[Letter], *, still_ours: Callable[[], bool]
+    ) -> Sending:
+        """Send one group as one request; one that SendGrid refuses whole is split until the culprit is alone."""
+        if not still_ours():
+            return Sending(unsent(group, str(LEASE_OVER)), LEASE_OVER)
+        try:
+            request = (
+                request_for_one(message, group[0]) if len(group) == 1 else request_for_all(message, group)
+            )
+        except CannotRender as error:
+            return Sending(_all(group, Verdict.REFUSED, str(error)))
+        try:
+            answer = self._pool.request("POST", self.url, body=orjson.dumps(request), headers=self._headers)
+        except (NewConnectionError, ConnectTimeoutError) as error:
+            trouble = self._trouble(str(error))
+            return Sending(unsent(group, trouble.why), trouble)
+        except HTTPError as error:
+            trouble = self._trouble(f"no answer after the request was out: {error}")
+            return Sending(_all(group, Verdict.UNCONFIRMED, trouble.why), trouble)
+        return self._judge(message, group, answer, still_ours)
+
+    def _judge(
+        self,
+        message: CompiledMessage,
+        group: Sequence[Letter],
+        answer: urllib3.BaseHTTPResponse,
+        still_ours: Callable[[], bool],
+    ) -> Sending:
+        consequence = sendgrid_answer(answer.status)
+        if consequence is None:
+            request_id = answer.headers.get("X-Message-Id", "")
+            return Sending(
+                tuple(Outcome(letter.delivery_id, Verdict.ACCEPTED, request_id) for letter in group)
+            )
+        errors = _errors(answer)
+        why = f"{answer.status} {_words(errors) or answer.reason or ''}".strip()
+        match consequence:
+            case Consequence.UNKNOWN:
+                return Sending(_all(group, Verdict.UNCONFIRMED, why), self._trouble(why))
+            case Consequence.SLOW_DOWN:
+                trouble = self._trouble(why, _pause(answer.headers))
+                return Sending(unsent(group, trouble.why), trouble)
+            case Consequence.MESSAGE_BAD if len(group) == 1 or _concerns_everybody(answer.status, errors):
+                return Sending(_all(group, Verdict.REFUSED, why))
+            case Consequence.MESSAGE_BAD:
+                return self._halves(message, group, still_ours)
+        trouble = self._trouble(why)
+        return Sending(unsent(group, trouble.why), trouble)
+
+    def _halves(
+        self, message: CompiledMessage, group: Sequence[Letter], still_ours: Callable[[], bool]
+    ) -> Sending:
+        middle = len(group) // 2
+        first = self.send(message, group[:middle], still_ours=still_ours)
+        if first.trouble:
+            rest = unsent(group[middle:], first.trouble.why)
+            return Sending((*first.outcomes, *rest), first.trouble)
+        second = self.send(message, group[middle:], still_ours=still_ours)
+        return Sending((*first.outcomes, *second.outcomes), second.trouble)
+
+    def _trouble(self, why: str, retry_after: float | None = None) -> Trouble:
+        return Trouble(f"{self.name}: {why}", retry_after)
+
+
+def _fits(message: CompiledMessage, letter: Letter) -> bool:
+    try:
+        return fits_together(message, letter)
+    except CannotRender:
+        return False  # it is refused when its turn comes, alone
+
+
+def _all(group: Sequence[Letter], verdict: Verdict, why: str) -> tuple[Outcome, ...]:
+    return tuple(Outcome(letter.delivery_id, verdict, reason=why) for letter in group)
+
+
+def _errors(answer: urllib3.BaseHTTPResponse) -> list[dict[str, Any]]:
+    """Return the `errors` array of SendGrid's error answers, or nothing where the body is something else."""
+    try:
+        body = orjson.loads(answer.data)
+    except orjson.JSONDecodeError:
+        return []
+    errors = body.get("errors") if isinstance(body, dict) else None
+    return [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+
+
+def _words(errors: list[dict[str, Any]]) -> str:
+    return "; ".join(
+        f"{error['field']}: {error.get('message')}" if error.get("field") else str(error.get("message"))
+        for error in errors[:3]
+    )
+
+
+def _concerns_everybody(status: int, errors: list[dict[str, Any]]) -> bool:
+    """Say whether a 400 names only fields that all recipients share, so that splitting would not help."""
+    fields = [str(error["field"]) for error in errors if error.get("field")]
+    return status == 400 and bool(fields) and not any("personalizations" in field for field in fields)
+
+
+def _pause(headers: Mapping[str, str]) -> float:
+    """Return the seconds that a 429 asks for: Retry-After, else X-RateLimit-Reset, else a default."""
+    retry_after, reset = headers.get("Retry-After", ""), headers.get("X-RateLimit-Reset", "")
+    if retry_after.isdecimal():
+        return min(float(retry_after), MAX_PAUSE)
+    if reset.isdecimal():
+        return min(max(float(reset) - time.time(), 1.0), MAX_PAUSE)
+    return DEFAULT_PAUSE

@@ -1,0 +1,92 @@
+"""What follows from a failure: whose fault it is, and when to try again. Pure rules, no I/O."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from enum import Enum
+
+MAX_DELAY = timedelta(hours=1)
+
+
+class Consequence(Enum):
+    """What the sender should do about an answer."""
+
+    RECIPIENT_BAD = "recipient bad"
+    """This address will never take mail: the delivery fails."""
+    MESSAGE_BAD = "message bad"
+    """This mail will never be taken as it is: the delivery fails, or a shared request is split."""
+    TRY_LATER = "try later"
+    """This mail was refused for now: the delivery is deferred."""
+    PROVIDER_UNAVAILABLE = "provider unavailable"
+    """Nothing can be sent this way at present: another provider, or the same one later."""
+    SLOW_DOWN = "slow down"
+    """The provider wants a pause: the same provider later."""
+    UNKNOWN = "unknown"
+    """It may have been accepted: the delivery is unconfirmed and is not sent again blindly."""
+
+
+class Stage(Enum):
+    """How far an SMTP conversation had come when the answer arrived (RFC 5321 §3.3)."""
+
+    CONNECT = "connecting"
+    MAIL = "MAIL FROM"
+    RCPT = "RCPT TO"
+    DATA = "DATA"
+    DOT = "end of data"
+
+
+_SENDER_LIMIT = re.compile(r"\b5\.4\.5\b|\b4\.7\.28\b|daily .*(limit|quota)|sending limit", re.IGNORECASE)
+
+
+def smtp_reply(stage: Stage, code: int, text: str) -> Consequence:
+    """Judge an SMTP reply (RFC 5321 §4.2, RFC 3463).
+
+    421 announces the end of the connection at whatever stage it comes. Gmail answers an exhausted account
+    with 550 5.4.5: the code is permanent, the cause is not, and it is no fault of the recipient.
+    """
+    if code == 421:
+        return Consequence.PROVIDER_UNAVAILABLE
+    if _SENDER_LIMIT.search(text):
+        return Consequence.SLOW_DOWN
+    if stage in (Stage.CONNECT, Stage.MAIL):
+        return Consequence.PROVIDER_UNAVAILABLE
+    if 400 <= code < 500:
+        return Consequence.TRY_LATER
+    return Consequence.RECIPIENT_BAD if stage is Stage.RCPT else Consequence.MESSAGE_BAD
+
+
+def sendgrid_answer(status: int) -> Consequence | None:
+    """Judge the HTTP status of a Mail Send request; None means accepted.
+
+    502 and 504 come from a gateway that may have passed the request on before it gave up.
+    """
+    if status in (200, 202):
+        return None
+    if status == 429:
+        return Consequence.SLOW_DOWN
+    if status in (502, 504):
+        return Consequence.UNKNOWN
+    if status in (400, 413):
+        return Consequence.MESSAGE_BAD
+    return Consequence.PROVIDER_UNAVAILABLE
+
+
+def next_attempt(
+    attempts: int,
+    *,
+    now: datetime,
+    maximum: int,
+    base: timedelta,
+    jitter: Callable[[], float],
+) -> datetime | None:
+    """Return when a mail that was refused `attempts` times is tried again, or None to give up.
+
+    The delay is base, 4 base, 16 base ... up to an hour, times a factor of 0.5 to 1.5 drawn by
+    `jitter`, which returns a number from 0 to 1.
+    """
+    return None if attempts >= maximum else now + backoff(attempts, base=base, jitter=jitter)
+
+
+def backoff(failures: int, *, base: timedelta, jitter: Callable[[], float]) -> timedelta:
+    """Return the pause after the `failures`-th failure in a row, counted from 1."""
+    return min(MAX_DELAY, base * 4 ** min(max(failures - 1, 0), 10)) * (0.5 + jitter())

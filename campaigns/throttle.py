@@ -1,0 +1,90 @@
+"""The rate limit and the daily quota of a provider, shared by every worker, exact, on Redis' own clock.
+
+A reservation is one script call (GCRA, the generic cell rate algorithm): it books the next free slots and
+says how long to wait for them. A worker that dies with a reservation only wastes it.
+"""
+
+from dataclasses import dataclass
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+_RESERVE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local rate, burst, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local max_wait, quota = tonumber(ARGV[4]), tonumber(ARGV[5])
+
+if quota > 0 then
+  local hour, used = math.floor(time[1] / 3600), 0
+  for i, field in ipairs(redis.call('HKEYS', KEYS[2])) do
+    if tonumber(field) <= hour - 24 then redis.call('HDEL', KEYS[2], field)
+    else used = used + redis.call('HGET', KEYS[2], field) end
+  end
+  if used + count > quota then return {2, quota - used} end
+end
+
+local wait, booked_until = 0, now
+if rate > 0 then
+  local interval = 1000000 / rate
+  local free_at = tonumber(redis.call('GET', KEYS[1]) or '0')
+  -- a clock that was set back must not lock everybody out
+  if free_at < now or free_at - now > 3600000000 then free_at = now end
+  wait = math.max(0, free_at + (count - burst) * interval - now)
+  if wait > max_wait then return {1, math.ceil(wait)} end
+  booked_until = free_at + count * interval
+  redis.call('SET', KEYS[1], string.format('%.0f', booked_until),
+             'PX', math.ceil((booked_until - now) / 1000) + 1000)
+end
+if quota > 0 then
+  redis.call('HINCRBY', KEYS[2], math.floor(time[1] / 3600), count)
+  redis.call('EXPIRE', KEYS[2], 90000)
+end
+return {0, math.ceil(wait)}
+"""
+
+
+class MustWait(Exception):
+    """No slot is free soon enough; `seconds` says when to ask again, the text says why."""
+
+    def __init__(self, seconds: float, why: str) -> None:
+        super().__init__(why)
+        self.seconds = seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How fast and how much one provider may be used; 0 means without limit."""
+
+    name: str
+    per_second: int
+    per_day: int = 0
+
+    def reserve(self, redis: "Redis[bytes]", count: int, *, max_wait: float) -> float:
+        """Book `count` sends and return the seconds to wait before the first of them.
+
+        Raises MustWait when that would be longer than `max_wait` seconds, when the quota of the last 24
+        hours does not reach, or when Redis does not answer: without the shared count nothing is sent.
+        """
+        if not self.per_second and not self.per_day:
+            return 0.0
+        burst = max(count, self.per_second // 10)
+        try:
+            verdict, figure = redis.eval(
+                _RESERVE,
+                2,
+                f"mailer:rate:{self.name}",
+                f"mailer:quota:{self.name}",
+                *map(str, (self.per_second, burst, count, int(max_wait * 1_000_000), self.per_day)),
+            )
+        except RedisError as error:
+            raise MustWait(5, f"waiting for Redis, which keeps the rate limit: {error}") from error
+        if verdict == 2:
+            raise MustWait(
+                3600, f"{self.name}: the quota of {self.per_day:,} in 24 hours leaves {max(figure, 0)}"
+            )
+        if verdict == 1:
+            raise MustWait(
+                figure / 1_000_000, f"{self.name}: waiting for the rate limit of {self.per_second}/s"
+            )
+        return float(figure) / 1_000_000
