@@ -7,7 +7,9 @@ says how long to wait for them. A worker that dies with a reservation only waste
 from dataclasses import dataclass
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 _RESERVE = """
 local time = redis.call('TIME')
@@ -60,7 +62,7 @@ class Limit:
     per_second: int
     per_day: int = 0
 
-    def reserve(self, redis: "Redis[bytes]", count: int, *, max_wait: float) -> float:
+    def reserve(self, redis: Redis, count: int, *, max_wait: float) -> float:
         """Book `count` sends and return the seconds to wait before the first of them.
 
         Raises MustWait when that would be longer than `max_wait` seconds, when the quota of the last 24
@@ -88,3 +90,8 @@ class Limit:
                 figure / 1_000_000, f"{self.name}: waiting for the rate limit of {self.per_second}/s"
             )
         return float(figure) / 1_000_000
+
+
+def connect(url: str) -> Redis:
+    """Return a client that gives up within seconds: a sender that cannot reserve has to say so, not hang."""
+    return Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))

@@ -188,9 +188,16 @@ CELERY_BEAT_SCHEDULE = {
 CAMPAIGN_BATCH_SIZE = env.int("CAMPAIGN_BATCH_SIZE", default=200)
 CAMPAIGN_WINDOW = env.int("CAMPAIGN_WINDOW", default=32)  # batches of one campaign in the queue at a time
 LEASE_SECONDS = env.int("LEASE_SECONDS", default=180)
+UNCONFIRMED_POLICY = env.str("UNCONFIRMED_POLICY", default="hold")  # or "resend"
 SMTP_DECLARE_WINDOW = env.int("SMTP_DECLARE_WINDOW", default=10)
 RETRY_MAX_ATTEMPTS = env.int("RETRY_MAX_ATTEMPTS", default=3)
 RETRY_BASE_SECONDS = env.int("RETRY_BASE_SECONDS", default=60)
+
+# --- Imports ------------------------------------------------------------------------------------
+
+IMPORT_MAX_BYTES = env.int("IMPORT_MAX_BYTES", default=100 * 1024 * 1024)
+IMPORT_MAX_COLUMNS = env.int("IMPORT_MAX_COLUMNS", default=100)
+IMPORT_MAX_CELL = env.int("IMPORT_MAX_CELL", default=10_000)  # characters
 
 # --- Providers ----------------------------------------------------------------------------------
 
@@ -239,3 +246,9 @@ if CAMPAIGN_BATCH_SIZE not in range(1, 1001):
         f"CAMPAIGN_BATCH_SIZE is {CAMPAIGN_BATCH_SIZE}; "
         "it must be 1 to 1000, as many as one SendGrid request takes."
     )
+if UNCONFIRMED_POLICY not in ("hold", "resend"):
+    raise ImproperlyConfigured(f"UNCONFIRMED_POLICY is {UNCONFIRMED_POLICY!r}; it must be hold or resend.")
+if LEASE_SECONDS < 10:
+    raise ImproperlyConfigured(f"LEASE_SECONDS is {LEASE_SECONDS}; a lease shorter than 10 cannot be kept.")
+if SMTP_DECLARE_WINDOW < 1:
+    raise ImproperlyConfigured(f"SMTP_DECLARE_WINDOW is {SMTP_DECLARE_WINDOW}; it must be at least 1.")

@@ -1,5 +1,6 @@
 """A message cut once into what is the same for everybody and the slots that differ."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,8 @@ from campaigns.composing.grammar import HTML, PLAIN, FieldsEnvironment, parse
 from campaigns.composing.plain_text import plain_text_template
 
 Context = Mapping[str, Any]
+
+_NOT_IN_HEADERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # RFC 5322 §2.2
 
 
 class CannotRender(ValueError):
@@ -135,5 +138,5 @@ def _single_line_slot(slot: Slot) -> Slot:
 
 
 def single_line(value: str) -> str:
-    """Replace each control character of `value` by a space, so that it can stand in a header (RFC 5322 §2.2)."""
-    return value if value.isprintable() else "".join(c if c.isprintable() else " " for c in value)
+    """Replace control characters and line breaks by spaces, so that `value` can stand in a header."""
+    return _NOT_IN_HEADERS.sub(" ", value)

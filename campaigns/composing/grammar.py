@@ -13,7 +13,8 @@ from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 FILTERS = frozenset(
-    "capitalize default d e escape first join last length lower round title trim truncate upper".split()
+    ("capitalize", "d", "default", "e", "escape", "first", "join", "last")
+    + ("length", "lower", "round", "title", "trim", "truncate", "upper")
 )
 TESTS = frozenset(("defined", "undefined", "none"))
 LOOP_FIELDS = frozenset(("index", "index0", "first", "last", "length"))
@@ -61,7 +62,7 @@ _INSTEAD: dict[type[nodes.Node], str] = {
 
 
 class TemplateRefused(ValueError):
-    """A template uses something it may not, or does not parse; `part`, `line` and the text say what and where."""
+    """A template does not parse or uses what it may not; `part`, `line` and the text say what and where."""
 
     def __init__(self, part: str, line: int, problem: str) -> None:
         super().__init__(f"{part}, line {line}: {problem}")

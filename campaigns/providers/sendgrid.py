@@ -61,7 +61,7 @@ class SendGrid(Provider):
     def send(
         self, message: CompiledMessage, group: Sequence[Letter], *, still_ours: Callable[[], bool]
     ) -> Sending:
-        """Send one group as one request; one that SendGrid refuses whole is split until the culprit is alone."""
+        """Send one group as one request; one that is refused whole is split until the culprit is alone."""
         if not still_ours():
             return Sending(unsent(group, str(LEASE_OVER)), LEASE_OVER)
         try:

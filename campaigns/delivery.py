@@ -1,0 +1,172 @@
+"""One batch, start to end: why nothing is lost and nothing is silently sent twice.
+
+    claim     only one worker holds a batch, and only until its lease runs out
+    check     the rows that are still open, without those that must not be mailed
+    reserve   wait for a place in the rate limit that all workers share
+    declare   commit "these are about to leave" before anything leaves
+    send      the network; no transaction is open
+    record    commit the answers, only under the lease that was claimed
+
+Whatever dies, and whenever, each row is in one of three places. Not declared: nobody was written to; it
+is sent later. Recorded: it has its answer. Declared without a record: it may have been accepted, so it
+becomes `unconfirmed` and is not sent again blindly. A worker that slept through its lease finds at the
+next declare or record that its token counts no more.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from django.conf import settings
+
+from campaigns import ledger, preflight, retries, tracking
+from campaigns.composing import CompiledMessage, Letter, compile_message
+from campaigns.ledger import CampaignHeld, Change, Lease, LeaseLost, Row
+from campaigns.models import Campaign, DeliveryStatus
+from campaigns.providers import Line, Outcome, Provider, Trouble
+from campaigns.throttle import MustWait, Redis
+
+logger = logging.getLogger(__name__)
+
+MAX_RESERVATION_WAIT = 30.0  # seconds that a worker keeps a batch while it waits for the rate limit
+
+Clock = Callable[[], datetime]
+
+
+def send_batch(batch_id: int, *, owner: str, line: Line, now: Clock) -> int | None:
+    """Send what is due in one batch; return its campaign's id, or None when there was nothing to take.
+
+    `owner` names the worker for people who look at the batch. Raises whatever goes wrong inside; the
+    batch is given back first, with what was declared and unanswered marked unconfirmed.
+    """
+    lease = ledger.claim(batch_id, owner)
+    if lease is None:
+        return None
+    try:
+        _send(lease, line, now)
+    except CampaignHeld:
+        ledger.release(lease)
+    except LeaseLost:
+        logger.warning("batch %s: the lease was lost; whoever holds it now goes on", batch_id)
+    except (Trouble, MustWait) as reason:
+        logger.warning("batch %s waits: %s", batch_id, reason)
+        ledger.release(lease, trouble=str(reason), wait=_pause_after(reason, lease))
+    except BaseException as error:
+        ledger.release(lease, trouble=repr(error), wait=_pause_after(error, lease))
+        raise
+    else:
+        ledger.release(lease)
+    return lease.campaign_id
+
+
+def _send(lease: Lease, line: Line, now: Clock) -> None:
+    rows = _check(lease)
+    if not rows:
+        return
+    campaign = Campaign.objects.get(id=lease.campaign_id)
+    message = _compile(campaign)
+    attempts = {row.id: row.attempts for row in rows}
+    letters = [_letter(campaign, row) for row in rows]
+    trouble: Trouble | None = None
+    for provider in line.providers:
+        batch = _Sending(lease, line.redis, provider, message, attempts, now)
+        try:
+            with provider:
+                letters = batch.send(letters)
+            return
+        except Trouble as met:
+            trouble, letters = met, batch.left(letters)
+            if met.retry_after is not None or not letters:
+                break
+    if letters:
+        raise trouble or Trouble("EMAIL_PROVIDERS names no provider")
+
+
+def _check(lease: Lease) -> list[Row]:
+    """Return the rows to send; those that must not be mailed are recorded as such."""
+    rows = ledger.due_rows(lease)
+    ledger.record(lease, [change for row in rows if (change := _not_to_be_sent(row))])
+    return [row for row in rows if not _not_to_be_sent(row)]
+
+
+def _not_to_be_sent(row: Row) -> Change | None:
+    if row.suppressed:
+        return Change(row.id, DeliveryStatus.SUPPRESSED, f"the address is suppressed: {row.suppressed}")
+    if row.recipient_id is None:
+        return Change(row.id, DeliveryStatus.CANCELLED, "the recipient was deleted")
+    return None
+
+
+class _Sending:
+    """One batch through one provider, group by group; remembers which letters have had their answer."""
+
+    def __init__(
+        self,
+        lease: Lease,
+        redis: Redis,
+        provider: Provider,
+        message: CompiledMessage,
+        attempts: dict[int, int],
+        now: Clock,
+    ) -> None:
+        self.lease, self.redis, self.provider, self.message = lease, redis, provider, message
+        self.attempts, self.now = attempts, now
+        self.answered: set[int] = set()
+
+    def send(self, letters: Sequence[Letter]) -> list[Letter]:
+        """Send every letter; raises Trouble when the provider cannot take them all now."""
+        for group in self.provider.groups(self.message, letters):
+            wait = self.provider.limit.reserve(self.redis, len(group), max_wait=MAX_RESERVATION_WAIT)
+            time.sleep(wait)
+            ledger.declare(self.lease, [letter.delivery_id for letter in group], self.provider.name)
+            sending = self.provider.send(self.message, group, still_ours=self.lease.is_good)
+            self._record(sending.outcomes)
+            if sending.trouble:
+                raise sending.trouble
+        return []
+
+    def left(self, letters: Sequence[Letter]) -> list[Letter]:
+        """Return the letters that were provably not accepted and may go another way."""
+        return [letter for letter in letters if letter.delivery_id not in self.answered]
+
+    def _record(self, outcomes: Sequence[Outcome]) -> None:
+        now = self.now()
+        changes = [
+            ledger.change_for(outcome, attempts=self.attempts[outcome.delivery_id] + 1, now=now)
+            for outcome in outcomes
+        ]
+        ledger.record(self.lease, changes)
+        self.answered.update(
+            change.delivery_id for change in changes if change.status is not DeliveryStatus.PENDING
+        )
+
+
+def _compile(campaign: Campaign) -> CompiledMessage:
+    return compile_message(
+        preflight.sender_of(campaign), subject=campaign.subject, html=campaign.html, text=campaign.text
+    )
+
+
+def _letter(campaign: Campaign, row: Row) -> Letter:
+    unsubscribe_url = tracking.unsubscribe_url(row.id)
+    own = {"email": row.email, "name": row.name, "timezone": row.timezone, "unsubscribe_url": unsubscribe_url}
+    return Letter(
+        delivery_id=row.id,
+        email=row.email,
+        name=row.name,
+        message_id=row.message_id,
+        context={**campaign.variables, **row.attributes, **own},
+        unsubscribe_url=unsubscribe_url,
+    )
+
+
+def _pause_after(reason: BaseException, lease: Lease) -> timedelta:
+    """Return how long the batch rests: as long as it was told, else longer with each failure in a row."""
+    if isinstance(reason, MustWait):
+        return timedelta(seconds=reason.seconds)
+    if isinstance(reason, Trouble) and reason.retry_after is not None:
+        return timedelta(seconds=reason.retry_after)
+    base = timedelta(seconds=settings.RETRY_BASE_SECONDS)
+    return retries.backoff(lease.failures + 1, base=base, jitter=random.random)

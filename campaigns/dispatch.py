@@ -1,0 +1,156 @@
+"""From a due campaign to batches in the queue: who is written to is decided once, in one transaction."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Q
+
+from campaigns import ledger, lifecycle, preflight, progress
+from campaigns.models import Batch, Campaign, CampaignStatus, DeliveryLog
+
+
+_OPEN = Q(pending__gt=0) | Q(deferred__gt=0)
+
+
+class LedgerBroken(Exception):
+    """The ledger of a campaign does not add up, so it is not called finished; a defect, to be looked at."""
+
+
+def start_due(*, now: datetime) -> list[int]:
+    """Start the campaigns whose time has come and return their ids; one that cannot be sent fails."""
+    due = Campaign.objects.filter(status=CampaignStatus.SCHEDULED, scheduled_at__lte=now)
+    return [
+        campaign_id
+        for campaign_id in due.order_by("scheduled_at").values_list("id", flat=True)
+        if _start(campaign_id, now)
+    ]
+
+
+def _start(campaign_id: int, now: datetime) -> bool:
+    try:
+        lifecycle.start(campaign_id, now=now)
+    except preflight.CampaignNotReady as problem:
+        lifecycle.fail(campaign_id, reason=str(problem), now=now)
+        return False
+    except lifecycle.TransitionRefused:
+        return False  # another tick, or its operator, was faster
+    return True
+
+
+def build_ledger(campaign_id: int, *, now: datetime) -> None:
+    """Write one row for each recipient, in batches, and keep the template as it is now.
+
+    Done once: a second call, at the same moment or later, finds it done and changes nothing. A campaign
+    that turns out not to be sendable fails with the reason.
+    """
+    try:
+        with transaction.atomic():
+            campaign = Campaign.objects.select_for_update().get(id=campaign_id)
+            if campaign.status != CampaignStatus.IN_PROGRESS or campaign.ledger_built_at:
+                return
+            preflight.check(campaign)
+            template = campaign.template
+            campaign.subject, campaign.html, campaign.text = template.subject, template.html, template.text
+            campaign.ledger_built_at = now
+            campaign.save(update_fields=["subject", "html", "text", "ledger_built_at"])
+            _write_rows(campaign)
+    except preflight.CampaignNotReady as problem:
+        lifecycle.fail(campaign_id, reason=str(problem), now=now)
+
+
+def _write_rows(campaign: Campaign) -> None:
+    domain = preflight.sender_of(campaign).email.rpartition("@")[2]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH numbered AS MATERIALIZED (
+                SELECT id, email, (row_number() OVER (ORDER BY id) - 1) / %(batch_size)s + 1 AS number
+                  FROM campaigns_recipient WHERE audience_id = %(audience)s
+            ), batches AS (
+                INSERT INTO campaigns_batch (campaign_id, number, size, pending)
+                SELECT %(campaign)s, number, count(*), count(*)
+                  FROM numbered GROUP BY number ORDER BY number
+                RETURNING id, number
+            )
+            INSERT INTO campaigns_deliverylog (campaign_id, batch_id, recipient_id, email, message_id)
+            SELECT %(campaign)s, batches.id, numbered.id, numbered.email,
+                   gen_random_uuid() || '@' || %(domain)s
+              FROM numbered JOIN batches USING (number)
+             ORDER BY numbered.id
+            """,
+            {
+                "batch_size": settings.CAMPAIGN_BATCH_SIZE,
+                "audience": campaign.audience_id,
+                "campaign": campaign.pk,
+                "domain": domain,
+            },
+        )
+
+
+def next_batches(campaign_id: int) -> list[int]:
+    """Return the batches to publish now and note them as published.
+
+    At most CAMPAIGN_WINDOW batches of a campaign are in the queue at a time, so that a campaign of a
+    million cannot hold up a small one.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH room AS (
+                SELECT greatest(%(window)s - count(*), 0) AS places FROM campaigns_batch
+                 WHERE campaign_id = %(campaign)s AND (pending > 0 OR deferred > 0)
+                   AND published_at IS NOT NULL
+            ), next AS (
+                SELECT id FROM campaigns_batch
+                 WHERE campaign_id = %(campaign)s AND (pending > 0 OR deferred > 0)
+                   AND published_at IS NULL AND lease_until IS NULL
+                   AND (not_before IS NULL OR not_before <= clock_timestamp())
+                   AND EXISTS (SELECT 1 FROM campaigns_campaign
+                                WHERE id = %(campaign)s AND status = 'in_progress')
+                 ORDER BY number LIMIT (SELECT places FROM room)
+                   FOR UPDATE SKIP LOCKED
+            )
+            UPDATE campaigns_batch AS batch SET published_at = clock_timestamp()
+              FROM next WHERE batch.id = next.id
+            RETURNING batch.id
+            """,
+            {"window": settings.CAMPAIGN_WINDOW, "campaign": campaign_id},
+        )
+        return sorted(row[0] for row in cursor.fetchall())
+
+
+def forget_published(batch_ids: Iterable[int]) -> None:
+    """Note that these batches are in no queue after all, so that they are published again."""
+    Batch.objects.filter(id__in=list(batch_ids), lease_until=None).update(published_at=None)
+
+
+def has_work(campaign_id: int) -> bool:
+    """Say whether a batch of the campaign has open rows or is being worked on."""
+    batches = Batch.objects.filter(campaign_id=campaign_id)
+    return batches.filter(_OPEN).exists() or batches.filter(lease_until__isnull=False).exists()
+
+
+def finalize(campaign_id: int, *, now: datetime) -> None:
+    """Finish a campaign whose last batch is done; cancel what a cancelled one has left. Else nothing.
+
+    Raises LedgerBroken when rows and counters disagree; the campaign then stays in progress.
+    """
+    campaign = Campaign.objects.get(id=campaign_id)
+    if campaign.status == CampaignStatus.CANCELLED:
+        ledger.cancel_open_rows(campaign)
+        return
+    if campaign.status != CampaignStatus.IN_PROGRESS or not campaign.ledger_built_at or has_work(campaign_id):
+        return
+    done = progress.of(campaign_id)
+    rows = DeliveryLog.objects.filter(campaign_id=campaign_id).count()
+    if not done.adds_up or rows != done.total:
+        raise LedgerBroken(f"campaign {campaign_id}: {rows} rows, but {done}")
+    try:
+        if done.failed and not done.sent and not done.unconfirmed:
+            lifecycle.fail(campaign_id, reason="Not one mail was accepted; see the delivery log.", now=now)
+        else:
+            lifecycle.complete(campaign_id, now=now)
+    except lifecycle.TransitionRefused:
+        pass  # another worker, or an operator, was faster

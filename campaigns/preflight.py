@@ -1,0 +1,111 @@
+"""What must be right before a campaign may be scheduled or started."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import datetime
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+
+from campaigns.composing import CompiledMessage, Sender, TemplateRefused, compile_message
+from campaigns.models import Campaign, Recipient
+from users.models import validate_timezone
+
+FIELDS_OF_EVERYBODY = frozenset(("email", "name", "timezone", "unsubscribe_url"))
+
+Problem = tuple[str, str]
+
+
+class CampaignNotReady(Exception):
+    """A campaign cannot be sent as it is; `problems` names each field and what is wrong with it."""
+
+    def __init__(self, problems: dict[str, list[str]]) -> None:
+        super().__init__("; ".join(f"{field}: {' '.join(texts)}" for field, texts in problems.items()))
+        self.problems = problems
+
+
+def check(campaign: Campaign) -> None:
+    """Raise CampaignNotReady with everything that would keep this campaign from being sent."""
+    _raise_if_any(_campaign_problems(campaign))
+
+
+def check_start_time(scheduled_at: datetime | None, *, now: datetime) -> None:
+    """Raise CampaignNotReady unless the time is given and lies ahead."""
+    if scheduled_at is None:
+        _raise_if_any([("scheduled_at", "Say when the campaign shall start.")])
+    elif scheduled_at <= now:
+        _raise_if_any([("scheduled_at", f"{scheduled_at.isoformat()} is in the past.")])
+
+
+def check_timezone(name: str) -> None:
+    """Raise CampaignNotReady unless `name` is a zone of the IANA database."""
+    _raise_if_any(_timezone_problems(name))
+
+
+def sender_of(campaign: Campaign) -> Sender:
+    """Return whom the campaign's mails come from: its own sender, or the settings' default."""
+    return Sender(
+        email=campaign.from_email or settings.DEFAULT_FROM_EMAIL,
+        name=campaign.from_name,
+        reply_to=campaign.reply_to,
+    )
+
+
+def compile_template_of(campaign: Campaign) -> CompiledMessage:
+    """Compile what the campaign's template says now. Raises TemplateRefused."""
+    template = campaign.template
+    return compile_message(
+        sender_of(campaign), subject=template.subject, html=template.html, text=template.text
+    )
+
+
+def _raise_if_any(found: "Iterator[Problem] | list[Problem]") -> None:
+    problems: dict[str, list[str]] = defaultdict(list)
+    for field, problem in found:
+        problems[field].append(problem)
+    if problems:
+        raise CampaignNotReady(dict(problems))
+
+
+def _campaign_problems(campaign: Campaign) -> Iterator[Problem]:
+    yield from _timezone_problems(campaign.timezone)
+    yield from _sender_problems(campaign)
+    if not campaign.audience.recipients.exists():
+        yield "audience", f"The audience {campaign.audience.name!r} has no recipients."
+    try:
+        message = compile_template_of(campaign)
+    except TemplateRefused as refusal:
+        yield "template", f"{campaign.template.name!r}: {refusal}"
+        return
+    for name in sorted(_unknown_fields(campaign, message)):
+        yield (
+            "template",
+            f"{campaign.template.name!r} names {name!r}, which no recipient of {campaign.audience.name!r} "
+            "has, nor the campaign's variables.",
+        )
+
+
+def _timezone_problems(name: str) -> Iterator[Problem]:
+    try:
+        validate_timezone(name)
+    except ValidationError as error:
+        yield "timezone", " ".join(error.messages)
+
+
+def _sender_problems(campaign: Campaign) -> Iterator[Problem]:
+    address = sender_of(campaign).email
+    if not address:
+        yield "from_email", "There is no sender address here, nor a DEFAULT_FROM_EMAIL in the settings."
+        return
+    try:
+        validate_email(address)
+    except ValidationError:
+        yield "from_email", f"{address!r} is not an e-mail address."
+
+
+def _unknown_fields(campaign: Campaign, message: CompiledMessage) -> Iterator[str]:
+    recipients = Recipient.objects.filter(audience=campaign.audience)
+    for name in message.variables - FIELDS_OF_EVERYBODY - campaign.variables.keys():
+        if not recipients.filter(attributes__has_key=name).exists():
+            yield name

@@ -1,0 +1,57 @@
+"""Which providers this installation uses, in which order: EMAIL_PROVIDERS and what belongs to each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from campaigns import throttle
+from campaigns.providers.base import Provider
+from campaigns.providers.sendgrid import SendGrid
+from campaigns.providers.smtp import Smtp, SmtpAccount
+from campaigns.throttle import Limit, Redis
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The providers in the order in which they are tried, and the Redis that keeps their limits."""
+
+    providers: tuple[Provider, ...]
+    redis: Redis
+
+
+def _sendgrid() -> Provider:
+    return SendGrid(
+        settings.SENDGRID_API_KEY,
+        Limit("sendgrid", settings.SENDGRID_RATE_LIMIT_PER_SEC),
+        host=settings.SENDGRID_API_HOST,
+    )
+
+
+def _smtp() -> Provider:
+    account = SmtpAccount(
+        host=settings.EMAIL_HOST,
+        port=settings.EMAIL_PORT,
+        user=settings.EMAIL_HOST_USER,
+        password=settings.EMAIL_HOST_PASSWORD,
+        use_tls=settings.EMAIL_USE_TLS,
+        timeout=settings.EMAIL_TIMEOUT,
+    )
+    limit = Limit("smtp", settings.SMTP_RATE_LIMIT_PER_SEC, settings.SMTP_DAILY_LIMIT)
+    return Smtp(account, limit, window=settings.SMTP_DECLARE_WINDOW)
+
+
+_PROVIDERS: dict[str, Callable[[], Provider]] = {"sendgrid": _sendgrid, "smtp": _smtp}
+
+
+@cache
+def configured_line() -> Line:
+    """Return this process's line, made once. Raises ImproperlyConfigured for a name that is unknown."""
+    for name in settings.EMAIL_PROVIDERS:
+        if name not in _PROVIDERS:
+            known = ", ".join(_PROVIDERS)
+            raise ImproperlyConfigured(f"EMAIL_PROVIDERS names {name!r}; there are: {known}.")
+    providers = tuple(_PROVIDERS[name]() for name in settings.EMAIL_PROVIDERS)
+    return Line(providers, throttle.connect(settings.REDIS_URL))

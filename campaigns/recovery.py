@@ -1,0 +1,50 @@
+"""What a dead worker or a lost message left behind; run by the minute tick, harmless to run at any time."""
+
+from datetime import timedelta
+
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from campaigns import dispatch, ledger
+from campaigns.importing import jobs
+from campaigns.models import Batch, Campaign, CampaignStatus
+
+SETTLING_TIME = timedelta(seconds=30)  # a message younger than this may be on its way
+
+
+def take_back_expired_leases() -> list[int]:
+    """Free the batches whose worker let its lease run out and return their campaigns."""
+    return ledger.take_back_expired()
+
+
+def forget_lost_messages(held: int) -> int:
+    """Compare what was published with the `held` messages that the broker has, and return the difference.
+
+    As many of the oldest are noted as unpublished, so that they are published again. Publishing one that
+    was not lost is harmless: the second message finds the batch taken or done.
+    """
+    waiting = Batch.objects.filter(
+        Q(pending__gt=0) | Q(deferred__gt=0),
+        published_at__lt=Now() - SETTLING_TIME,
+        lease_until=None,
+        campaign__status=CampaignStatus.IN_PROGRESS,
+    )
+    missing = waiting.count() - held
+    if missing <= 0:
+        return 0
+    dispatch.forget_published(waiting.order_by("published_at").values_list("id", flat=True)[:missing])
+    return missing
+
+
+def unfinished_campaigns() -> list[int]:
+    """Return the campaigns that may need messages, an end, or their open rows cancelled."""
+    running = Q(status=CampaignStatus.IN_PROGRESS)
+    cancelled = Q(status=CampaignStatus.CANCELLED) & (Q(batches__pending__gt=0) | Q(batches__deferred__gt=0))
+    return list(
+        Campaign.objects.filter(running | cancelled).distinct().order_by("id").values_list("id", flat=True)
+    )
+
+
+def interrupted_imports() -> list[int]:
+    """Return the imports that are not finished and that no live worker has."""
+    return jobs.interrupted()
