@@ -5,6 +5,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from mailer_project.local.process import Account, LocalServiceError, may
@@ -58,12 +59,24 @@ def _other_place(account: Account | None) -> Path:
     raise LocalServiceError(f"Found no place for the servers' files in {', '.join(map(str, OTHER_PLACES))}.")
 
 
-def remove(directory: Path) -> None:
-    """Delete the directory, and the other place if it names one."""
+def empty(directory: Path, keep: Collection[str] = ()) -> None:
+    """Delete what is in the directory, and the other place if it names one."""
     note = directory / NOTE
     if note.exists():
         shutil.rmtree(note.read_text().strip(), ignore_errors=True)
-    shutil.rmtree(directory, ignore_errors=True)
+    for path in directory.iterdir():
+        if path.name in keep:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def remove(directory: Path) -> None:
+    """Delete the directory with everything in it, and the other place if it names one."""
+    empty(directory)
+    directory.rmdir()
 
 
 def wheel(package: str, distribution: str) -> Path:

@@ -106,7 +106,7 @@ class Server(ABC):
         """Start the server and wait until it answers; one that an earlier launcher left is ended first."""
         self._take_lock()
         try:
-            end(living_in(self.data, self.program), self.stop_signal, PATIENCE)
+            self.end_leftover()
             self.prepare()
             self._start()
         except BaseException:
@@ -120,6 +120,10 @@ class Server(ABC):
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def end_leftover(self) -> None:
+        """Stop a server on our data that an earlier launcher has left running."""
+        end(living_in(self.data, self.program), self.stop_signal, PATIENCE)
 
     def _start(self) -> None:
         for _ in range(START_ATTEMPTS):

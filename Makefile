@@ -1,0 +1,33 @@
+# `make` lists the targets.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+LOCAL_DIR ?= .local
+LOCAL_REQUIREMENTS := mailer_project/local/requirements.txt
+
+.PHONY: help
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One environment; its stamps say which requirements it holds.
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "This needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+			"Name another one: make run PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.local-stamp: requirements.txt $(LOCAL_REQUIREMENTS) | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(LOCAL_REQUIREMENTS)
+	@touch $@
+
+.PHONY: run
+run: .venv/.local-stamp  ## Start the whole system on this machine; Ctrl-C stops it
+	@exec $(BIN)/python manage.py up
+
+.PHONY: demo
+demo: .venv/.local-stamp  ## Send 2,000 mails to a local mailbox on fresh services; exit 0 if all add up
+	@exec $(BIN)/python manage.py up --demo --exit
+
+.PHONY: clean
+clean:  ## Delete the local services' data and settings (.local)
+	@test ! -e $(LOCAL_DIR) || $(BIN)/python -m mailer_project.local.clean $(LOCAL_DIR)
