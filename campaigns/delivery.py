@@ -20,13 +20,14 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from redis import Redis
 
 from campaigns import ledger, preflight, retries, tracking
 from campaigns.composing import CompiledMessage, Letter, compile_message
 from campaigns.ledger import CampaignHeld, Change, Lease, LeaseLost, Row
 from campaigns.models import Campaign, DeliveryStatus
 from campaigns.providers import Line, Outcome, Provider, Trouble
-from campaigns.throttle import MustWait, Redis
+from campaigns.throttle import MustWait
 
 logger = logging.getLogger(__name__)
 

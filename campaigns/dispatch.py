@@ -10,7 +10,6 @@ from django.db.models import Q
 from campaigns import ledger, lifecycle, preflight, progress
 from campaigns.models import Batch, Campaign, CampaignStatus, DeliveryLog
 
-
 _OPEN = Q(pending__gt=0) | Q(deferred__gt=0)
 
 

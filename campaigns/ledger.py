@@ -102,7 +102,8 @@ def claim(batch_id: int, owner: str) -> Lease | None:
         if row is None:
             _forget_hint(cursor, batch_id)
             return None
-    return Lease(batch_id, *row, _good_until(since))
+    campaign_id, token, failures = row
+    return Lease(batch_id, campaign_id, token, failures, _good_until(since))
 
 
 def due_rows(lease: Lease) -> list[Row]:
@@ -123,7 +124,7 @@ def due_rows(lease: Lease) -> list[Row]:
             """,
             [lease.batch_id],
         )
-        return [Row(*row[:7], json.loads(row[7]), row[8]) for row in cursor.fetchall()]
+        return [_row(values) for values in cursor.fetchall()]
 
 
 def declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> None:
@@ -168,6 +169,7 @@ def release(lease: Lease, *, trouble: str = "", wait: timedelta | None = None) -
     With `wait` nobody takes the batch before that time has passed; otherwise it is due at once if
     something is pending, and else when its first deferred delivery is. Raises LeaseLost.
     """
+    seconds = wait.total_seconds() if wait else 0.0
     with _batch_step() as cursor:
         _lock(cursor, lease)
         _close_declared(cursor, lease.batch_id, lease.token)
@@ -178,13 +180,13 @@ def release(lease: Lease, *, trouble: str = "", wait: timedelta | None = None) -
                SET lease_until = NULL, lease_owner = '', published_at = NULL, trouble = %s,
                    failures = CASE WHEN %s THEN failures + 1 ELSE 0 END,
                    not_before = CASE
-                       WHEN %s THEN clock_timestamp() + %s
+                       WHEN %s THEN clock_timestamp() + %s * interval '1 second'
                        WHEN pending > 0 THEN NULL
                        ELSE (SELECT min(delivery.not_before) FROM campaigns_deliverylog AS delivery
                               WHERE delivery.batch_id = batch.id AND delivery.status = 'deferred') END
              WHERE id = %s
             """,
-            [trouble, bool(trouble), wait is not None, wait or timedelta(0), lease.batch_id],
+            [trouble, bool(trouble), wait is not None, seconds, lease.batch_id],
         )
 
 
@@ -283,8 +285,13 @@ def _again_or(last: DeliveryStatus, outcome: Outcome, attempts: int, now: dateti
     return Change(outcome.delivery_id, DeliveryStatus.DEFERRED, outcome.reason, not_before=again_at)
 
 
+def _row(values: tuple[Any, ...]) -> Row:
+    *plain, attributes, suppressed = values
+    return Row(*(*plain, json.loads(attributes), suppressed))
+
+
 def _good_until(since: float) -> float:
-    return since + settings.LEASE_SECONDS - _LEASE_MARGIN
+    return since + float(settings.LEASE_SECONDS) - _LEASE_MARGIN
 
 
 @contextmanager
@@ -298,7 +305,10 @@ def _batch_step(*, durable: bool = True) -> Iterator[CursorWrapper]:
 
 def _lock(cursor: CursorWrapper, lease: Lease) -> None:
     cursor.execute(
-        "SELECT 1 FROM campaigns_batch WHERE id = %s AND lease_token = %s AND lease_until IS NOT NULL FOR UPDATE",
+        """
+        SELECT 1 FROM campaigns_batch
+         WHERE id = %s AND lease_token = %s AND lease_until IS NOT NULL FOR UPDATE
+        """,
         [lease.batch_id, lease.token],
     )
     if cursor.fetchone() is None:
@@ -370,7 +380,8 @@ def _close_declared(cursor: CursorWrapper, batch_id: int, token: int) -> None:
         """
         UPDATE campaigns_deliverylog
            SET declared_token = NULL,
-               status = CASE WHEN %(resend)s AND attempts < %(maximum)s THEN 'deferred' ELSE 'unconfirmed' END,
+               status = CASE WHEN %(resend)s AND attempts < %(maximum)s
+                             THEN 'deferred' ELSE 'unconfirmed' END,
                not_before = CASE WHEN %(resend)s AND attempts < %(maximum)s
                                  THEN clock_timestamp() + %(base)s * interval '1 second' END,
                reason = 'it was leaving when its worker stopped; no answer was recorded'

@@ -89,4 +89,5 @@ def next_attempt(
 
 def backoff(failures: int, *, base: timedelta, jitter: Callable[[], float]) -> timedelta:
     """Return the pause after the `failures`-th failure in a row, counted from 1."""
-    return min(MAX_DELAY, base * 4 ** min(max(failures - 1, 0), 10)) * (0.5 + jitter())
+    grown: timedelta = base * 4 ** min(max(failures - 1, 0), 10)
+    return min(MAX_DELAY, grown) * (0.5 + jitter())

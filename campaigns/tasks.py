@@ -75,7 +75,7 @@ def import_recipients(job_id: int) -> None:
 
 
 def hint(task: "Task[..., object]", *args: object) -> None:
-    """Publish a message; when the broker is away, leave it to the tick, which finds the same in the database."""
+    """Publish a message; when the broker is away, the next tick finds the same in the database."""
     try:
         task.delay(*args)
     except OperationalError as error:
@@ -104,7 +104,8 @@ def _messages_in(queue: str) -> int | None:
     """Return how many messages the broker holds, or None when it does not answer."""
     try:
         with current_app.connection_for_read() as connection:
-            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+            declared = connection.default_channel.queue_declare(queue, passive=True)  # type: ignore[attr-defined]  # kombu's stubs lack it
+            return int(declared.message_count)
     except ChannelError:
         return 0  # an empty queue does not exist in Redis
     except OperationalError:

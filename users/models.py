@@ -25,7 +25,7 @@ def validate_timezone(name: str) -> None:
 
 def default_timezone() -> str:
     """The TIME_ZONE of the settings, for new rows."""
-    return settings.TIME_ZONE
+    return str(settings.TIME_ZONE)
 
 
 class User(AbstractBaseUser, PermissionsMixin):

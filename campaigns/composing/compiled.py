@@ -98,7 +98,8 @@ def _filler(node: nodes.Node, environment: FieldsEnvironment) -> Callable[[Conte
     if isinstance(node, nodes.Name):
         return _field(node.name, autoescape=bool(environment.autoescape))
     statement = nodes.Output([node]) if isinstance(node, nodes.Expr) else node
-    tree = nodes.Template([statement], lineno=1).set_environment(environment)
+    tree = nodes.Template([statement], lineno=1)
+    tree.set_environment(environment)
     template = Template.from_code(environment, environment.compile(tree), {})
 
     def fill(context: Context) -> str:

@@ -12,9 +12,8 @@ from jinja2 import ChainableUndefined, TemplateSyntaxError, nodes
 from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-FILTERS = frozenset(
-    ("capitalize", "d", "default", "e", "escape", "first", "join", "last")
-    + ("length", "lower", "round", "title", "trim", "truncate", "upper")
+FILTERS = frozenset(("default", "d", "escape", "e", "join", "first", "last", "length", "round")) | frozenset(
+    ("capitalize", "lower", "title", "trim", "truncate", "upper")
 )
 TESTS = frozenset(("defined", "undefined", "none"))
 LOOP_FIELDS = frozenset(("index", "index0", "first", "last", "length"))

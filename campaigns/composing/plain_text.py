@@ -5,9 +5,8 @@ from html.parser import HTMLParser
 
 _CONSTRUCT = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _MARKER = re.compile("\ue000(\\d+)\ue001")
-_BLOCKS = frozenset(
-    ("address", "article", "blockquote", "br", "div", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li")
-    + ("ol", "p", "section", "table", "tr", "ul")
+_BLOCKS = frozenset(("address", "article", "blockquote", "div", "p", "section", "table", "tr")) | frozenset(
+    ("br", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "ul")
 )
 _SILENT = frozenset(("head", "style", "script", "title"))
 

@@ -6,12 +6,13 @@ from functools import cache
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from redis import Redis
 
 from campaigns import throttle
 from campaigns.providers.base import Provider
 from campaigns.providers.sendgrid import SendGrid
 from campaigns.providers.smtp import Smtp, SmtpAccount
-from campaigns.throttle import Limit, Redis
+from campaigns.throttle import Limit
 
 
 @dataclass(frozen=True, slots=True)
