@@ -1,0 +1,69 @@
+"""errors.csv: every line that did not get in, by number, with the reason and its original cells.
+
+It can be corrected and imported again: the importer knows its first three columns and leaves them out.
+"""
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
+from io import TextIOWrapper
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
+from typing import IO
+
+import orjson
+
+from campaigns.importing.mapping import REPORT_COLUMNS
+from campaigns.importing.refusals import Refusal
+
+
+class Spool:
+    """Refusals set down as they come up, in `path`, so that a million of them need no memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("wb")
+        self.count = 0
+
+    def add(self, refusal: Refusal) -> None:
+        """Set one down. Lines come in their order."""
+        self._file.write(orjson.dumps(list(refusal)) + b"\n")
+        self.count += 1
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __iter__(self) -> Iterator[Refusal]:
+        self._file.flush()
+        with self._path.open("rb") as file:
+            yield from (Refusal(*orjson.loads(line)) for line in file)
+
+
+def write_report(path: Path, names: Sequence[str], *sources: Iterable[Refusal], longest_cell: int) -> None:
+    """Write the refusals of all sources, each ordered by line, into one file ordered by line."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*REPORT_COLUMNS, *names])
+        for refusal in merge(*sources, key=attrgetter("line")):
+            cells = [_cut(cell, longest_cell) for cell in refusal.cells]
+            writer.writerow([refusal.line, _inert(refusal.column), _inert(refusal.reason), *cells])
+
+
+def _inert(text: str) -> str:
+    """Our own cells never begin a formula. The original ones stay as they were, to be imported again."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def _cut(cell: str, longest: int) -> str:
+    return cell if len(cell) <= longest else f"{cell[:longest]}... ({len(cell) - longest:,} more characters)"
+
+
+def first_refusals(report: IO[bytes], most: int) -> list[Refusal]:
+    """The first lines of a report, for showing them."""
+    rows = csv.reader(TextIOWrapper(report, encoding="utf-8", newline=""))
+    next(rows, None)
+    return [Refusal(int(line), column, reason, cells) for line, column, reason, *cells in islice(rows, most)]

@@ -1,0 +1,165 @@
+"""A worksheet's XML (ECMA-376 part 1 §18.3), as far as an import must know it before it is parsed.
+
+Excel readers give the values of cells only. Whether a cell is a formula, and how large the grid is that
+the reader would lay out in memory, stands in the XML alone.
+"""
+
+import re
+import zipfile
+from dataclasses import dataclass, field
+from typing import IO
+from xml.parsers import expat
+
+from campaigns.importing.refusals import ImportRefused
+
+CHUNK = 1 << 20
+OVERLAP = 1024
+COLUMN = re.compile(rb"""\sr=["']([A-Z]{1,3})\d""")
+ROW = re.compile(rb"""<(?:\w+:)?row\s[^>]*?\br=["'](\d+)""")
+FORMULA = re.compile(rb"<(?:\w+:)?f[\s/>]")
+
+
+@dataclass
+class Measure:
+    """The used range of a sheet, and whether any cell of it is a formula."""
+
+    rows: int = 0
+    columns: int = 0
+    has_formulas: bool = False
+
+
+@dataclass
+class Sheet:
+    """A visible worksheet: its name and where its XML is in the archive."""
+
+    name: str
+    path: str
+
+
+def visible_sheets(archive: zipfile.ZipFile) -> list[Sheet]:
+    """The worksheets that a person sees on opening the workbook, in its order."""
+    targets = {
+        attributes["Id"]: _path(attributes.get("Target", ""))
+        for name, attributes in _elements(archive, "xl/_rels/workbook.xml.rels")
+        if name == "Relationship" and attributes.get("Type", "").endswith("/worksheet")
+    }
+    sheets = []
+    for name, attributes in _elements(archive, "xl/workbook.xml"):
+        target = targets.get(next((v for k, v in attributes.items() if k.split(":")[-1] == "id"), ""))
+        if name == "sheet" and target and attributes.get("state", "visible") == "visible":
+            sheets.append(Sheet(attributes["name"], target))
+    return sheets
+
+
+def measure(archive: zipfile.ZipFile, sheet: Sheet) -> Measure:
+    """Read through a sheet's XML without parsing it."""
+    found = Measure()
+    columns: set[bytes] = set()
+    tail = b""
+    with archive.open(sheet.path) as xml:
+        while chunk := xml.read(CHUNK):
+            data = tail + chunk
+            columns.update(COLUMN.findall(data))
+            found.rows = max(found.rows, *map(int, ROW.findall(data)), 0)
+            found.has_formulas = found.has_formulas or FORMULA.search(data) is not None
+            tail = data[-OVERLAP:]
+    found.columns = max(map(_column_index, (name.decode() for name in columns)), default=-1) + 1
+    return found
+
+
+def formulas(archive: zipfile.ZipFile, sheet: Sheet) -> dict[int, dict[int, bool]]:
+    """The formula cells: row number (from 1) -> column index (from 0) -> whether a result is stored."""
+    reader = _FormulaReader()
+    with archive.open(sheet.path) as xml:
+        _parse(reader.parser(), xml)
+    return reader.found
+
+
+@dataclass
+class _FormulaReader:
+    found: dict[int, dict[int, bool]] = field(default_factory=dict)
+    row: int = 0
+    column: int = -1
+    is_formula: bool = False
+    is_text: bool = False
+    in_value: bool = False
+    has_value: bool = False
+
+    def parser(self) -> expat.XMLParserType:
+        parser = _parser()
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._text
+        return parser
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        name = _local(tag)
+        if name == "row":
+            self.row = int(attributes.get("r", self.row + 1))
+            self.column = -1
+        elif name == "c":
+            reference = attributes.get("r", "").rstrip("0123456789")
+            self.column = _column_index(reference) if reference else self.column + 1
+            self.is_text = attributes.get("t") == "str"
+            self.is_formula = self.has_value = False
+        elif name == "f":
+            self.is_formula = True
+        elif name == "v":
+            self.in_value = True
+
+    def _text(self, text: str) -> None:
+        self.has_value = self.has_value or (self.in_value and bool(text))
+
+    def _end(self, tag: str) -> None:
+        name = _local(tag)
+        if name == "v":
+            self.in_value = False
+            # a formula whose result is the empty text has <v></v> and the type "str"
+            self.has_value = self.has_value or self.is_text
+        elif name == "c" and self.is_formula:
+            self.found.setdefault(self.row, {})[self.column] = self.has_value
+
+
+def _path(target: str) -> str:
+    return target.lstrip("/") if target.startswith("/") else f"xl/{target.removeprefix('./')}"
+
+
+def _local(tag: str) -> str:
+    return tag.rpartition(":")[2]
+
+
+def _column_index(letters: str) -> int:
+    """0 for A, 25 for Z, 26 for AA."""
+    index = 0
+    for letter in letters:
+        index = index * 26 + ord(letter) - 64
+    return index - 1
+
+
+def _elements(archive: zipfile.ZipFile, path: str) -> list[tuple[str, dict[str, str]]]:
+    found: list[tuple[str, dict[str, str]]] = []
+    parser = _parser()
+    parser.StartElementHandler = lambda tag, attributes: found.append((_local(tag), attributes))
+    with archive.open(path) as xml:
+        _parse(parser, xml)
+    return found
+
+
+def _parser() -> expat.XMLParserType:
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    return parser
+
+
+def _refuse_doctype(*_: object) -> None:
+    """Workbooks have no document type; only an entity bomb needs one."""
+    raise ImportRefused("file", "The workbook declares XML entities, which Excel never does.")
+
+
+def _parse(parser: expat.XMLParserType, xml: IO[bytes]) -> None:
+    try:
+        while chunk := xml.read(CHUNK):
+            parser.Parse(chunk, False)
+        parser.Parse(b"", True)
+    except expat.ExpatError as error:
+        raise ImportRefused("file", f"The workbook is damaged: {error}.") from error

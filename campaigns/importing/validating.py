@@ -1,0 +1,130 @@
+"""One line of a file: a row to store, or a refusal that says what to correct."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import NamedTuple
+from zoneinfo import available_timezones
+
+from campaigns.importing.addresses import BadAddress, parse_address, trim
+from campaigns.importing.mapping import Columns
+from campaigns.importing.refusals import Fault, Line, Refusal
+
+LONGEST_NAME = 200
+
+
+class Row(NamedTuple):
+    """A recipient to be stored. `typed` is the address as the file has it."""
+
+    line: int
+    email: str
+    typed: str
+    name: str
+    timezone: str
+    attributes: dict[str, str]
+
+
+class _Bad(Exception):
+    """The line is refused; carries its Fault."""
+
+    def __init__(self, column: str, reason: str) -> None:
+        super().__init__(reason)
+        self.fault = Fault(column, reason)
+
+
+def validator(columns: Columns, *, longest_cell: int) -> Callable[[Line], Row | Refusal | None]:
+    """A function that judges a line; None for one without any text, which counts for nothing."""
+
+    def judge(line: Line) -> Row | Refusal | None:
+        try:
+            return _row(line, columns, longest_cell)
+        except _Bad as bad:
+            return Refusal(line.number, bad.fault.column, bad.fault.reason, line.cells)
+
+    return judge
+
+
+def _row(line: Line, columns: Columns, longest_cell: int) -> Row | None:
+    if line.fault:
+        raise _Bad(*line.fault)
+    text = "".join(line.cells)
+    if not text.strip() and not line.formulas:
+        return None
+    cells = [cell.strip() for cell in _fitted(line.cells, columns)]
+    if len(text) > longest_cell or "\0" in text:
+        _refuse_cells(cells, columns, longest_cell)
+    if line.formulas:
+        _refuse_formulas(line.formulas, columns)
+    return Row(
+        line.number,
+        _email(cells[columns.email], columns),
+        cells[columns.email],
+        "" if columns.name is None else _name(cells[columns.name], columns.called(columns.name)),
+        "" if columns.timezone is None else _zone(cells[columns.timezone], columns.called(columns.timezone)),
+        {key: cells[position] for key, position in columns.attributes.items()},
+    )
+
+
+def _fitted(cells: list[str], columns: Columns) -> list[str]:
+    """As many cells as columns. Empty ones at the end may go; a missing one may be any of them."""
+    width = len(columns.names)
+    if len(cells) == width:
+        return cells
+    if len(cells) < width or "".join(cells[width:]).strip():
+        raise _Bad("", f"The line has {len(cells)} cells, the header {width}.")
+    return cells[:width]
+
+
+def _refuse_cells(cells: list[str], columns: Columns, longest: int) -> None:
+    for position, cell in enumerate(cells):
+        if len(cell) > longest:
+            raise _Bad(columns.called(position), f"The cell has {len(cell)} characters; at most {longest}.")
+        if "\0" in cell:
+            raise _Bad(columns.called(position), "The cell contains a NUL byte.")
+
+
+def _refuse_formulas(formulas: Mapping[int, bool], columns: Columns) -> None:
+    for position, stored in formulas.items():
+        if position == columns.email:
+            result = "" if stored else " without a stored result, so it reads as empty"
+            raise _Bad(columns.called(position), f"The address is a formula{result}. Paste it as a value.")
+        if not stored:
+            raise _Bad(
+                columns.called(position),
+                "The cell is a formula without a stored result, so it reads as empty. "
+                "Open the file in Excel and save it, or paste the value.",
+            )
+
+
+def _email(text: str, columns: Columns) -> str:
+    if text.startswith("="):
+        raise _Bad(columns.called(columns.email), "The address is a formula. Paste it as a value.")
+    try:
+        return parse_address(trim(text))
+    except BadAddress as error:
+        raise _Bad(columns.called(columns.email), str(error)) from None
+
+
+def _name(text: str, column: str) -> str:
+    if len(text) > LONGEST_NAME:
+        raise _Bad(column, f"The name has {len(text)} characters; at most {LONGEST_NAME} are allowed.")
+    if not text.isprintable() and any(ord(character) < 32 or character == "\x7f" for character in text):
+        # it goes into the To: header, where a line break would begin another header (RFC 5322 §2.2)
+        raise _Bad(column, "The name contains a line break or another control character.")
+    return text
+
+
+def _zone(text: str, column: str) -> str:
+    if not text:
+        return ""
+    zone = _zones().get(text.casefold())
+    if zone is None:
+        raise _Bad(
+            column, f'"{text[:80]}" is not a time zone; write it like Asia/Kolkata, or leave it empty.'
+        )
+    return zone
+
+
+@cache
+def _zones() -> dict[str, str]:
+    """The IANA names by their lower-case spelling; reading the directory costs 10 ms."""
+    return {name.casefold(): name for name in available_timezones()}

@@ -1,0 +1,166 @@
+"""manage.py import_recipients: a CSV or XLSX file into an audience, from the command line."""
+
+import json
+import shutil
+from argparse import ArgumentParser, ArgumentTypeError
+from pathlib import Path
+from typing import IO, Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+from django.utils import timezone
+
+from campaigns.importing import jobs
+from campaigns.importing.refusals import ImportRefused
+from campaigns.importing.report import first_refusals
+from campaigns.models import Audience, ImportJob, ImportStatus, OnExisting
+
+COUNTERS = ("read", "created", "updated", "unchanged", "duplicate", "refused")
+SHOWN = 5
+
+
+def _mapping(text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if not all(field and equals for field, equals, _ in pairs):
+        raise ArgumentTypeError(f'"{text}" is not like email=Contact,name=Person.')
+    return {field.strip(): header.strip() for field, _, header in pairs}
+
+
+class Command(BaseCommand):
+    """Exits 0 when the import completed, refused rows or not; 1 when the file as a whole was refused."""
+
+    help = "Import recipients from a CSV or Excel file (.csv .tsv .txt .xlsx .xlsm) into an audience."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("file", type=Path, metavar="FILE")
+        parser.add_argument("--audience", required=True, metavar="NAME", help="created if there is none")
+        parser.add_argument(
+            "--mapping",
+            type=_mapping,
+            default={},
+            metavar="FIELD=COLUMN,...",
+            help='the columns of "email", "name" and "timezone"; those not given are guessed from the header',
+        )
+        parser.add_argument(
+            "--on-existing",
+            choices=OnExisting.values,
+            default=OnExisting.UPDATE.value,
+            help="what to do with an address that the audience has already (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="check the file and report; change nothing"
+        )
+        parser.add_argument(
+            "--errors", type=Path, metavar="FILE", help="write the lines that did not get in, with reasons"
+        )
+        parser.add_argument("--json", action="store_true", help="JSON lines; the last one has the counters")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self._json = bool(options["json"])
+        try:
+            with options["file"].open("rb") as file:
+                self._import(file, options)
+        except OSError as error:
+            raise self._refusal("file", f"{error.filename}: {error.strerror}.") from error
+        except ImportRefused as refused:
+            raise self._refusal(refused.field, refused.message) from refused
+
+    def _import(self, file: IO[bytes], options: dict[str, Any]) -> None:
+        mapping: dict[str, str] = options["mapping"]
+        jobs.check_upload(options["file"].name, file, size=options["file"].stat().st_size, mapping=mapping)
+        audience = Audience.objects.filter(name__iexact=options["audience"]).first()
+        if audience is None and options["dry_run"]:
+            self._rehearse(file, options)
+        else:
+            self._perform(audience, file, options)
+
+    def _rehearse(self, file: IO[bytes], options: dict[str, Any]) -> None:
+        """A dry run into an audience that does not exist, and does not after it either."""
+        with transaction.atomic():
+            job = self._create(Audience.objects.create(name=options["audience"]), file, options)
+            try:
+                self._run(job, options)
+            finally:
+                job.refresh_from_db()
+                job.file.delete(save=False)
+                job.errors_file.delete(save=False)
+                transaction.set_rollback(True)
+
+    def _perform(self, audience: Audience | None, file: IO[bytes], options: dict[str, Any]) -> None:
+        with transaction.atomic():
+            target = audience or Audience.objects.create(name=options["audience"])
+            job = self._create(target, file, options)
+        try:
+            self._run(job, options)
+        except ImportRefused:
+            if audience is None:
+                job.file.delete(save=False)
+                target.delete()
+            raise
+
+    def _create(self, audience: Audience, file: IO[bytes], options: dict[str, Any]) -> ImportJob:
+        return jobs.create_job(
+            audience,
+            file,
+            options["file"].name,
+            mapping=options["mapping"],
+            on_existing=options["on_existing"],
+            dry_run=options["dry_run"],
+            created_by=None,
+        )
+
+    def _run(self, job: ImportJob, options: dict[str, Any]) -> None:
+        began = timezone.now()
+        job = jobs.run(job.pk, now=began, on_progress=self._progress)
+        if job.status == ImportStatus.FAILED:
+            raise ImportRefused("file", job.problem)
+        if options["errors"]:
+            self._copy_errors(job, options["errors"])
+        seconds = (timezone.now() - began).total_seconds()
+        if self._json:
+            self._print_json(job, seconds)
+        else:
+            self._print_summary(job, seconds)
+
+    def _progress(self, read: int) -> None:
+        if self._json:
+            self.stdout.write(json.dumps({"read": read}))
+        elif self.stdout.isatty():
+            self.stdout.write(f"\r{read:,} rows read", ending="")
+            self.stdout.flush()
+
+    def _copy_errors(self, job: ImportJob, target: Path) -> None:
+        with target.open("wb") as copy:
+            if job.errors_file:
+                with job.errors_file.open("rb") as errors:
+                    shutil.copyfileobj(errors, copy)
+
+    def _print_json(self, job: ImportJob, seconds: float) -> None:
+        counters = {name: getattr(job, name) for name in COUNTERS}
+        described = {"import": job.pk, "audience": job.audience.name, "dry_run": job.dry_run}
+        self.stdout.write(
+            json.dumps({"status": job.status, **described, **counters, "seconds": round(seconds, 3)})
+        )
+
+    def _print_summary(self, job: ImportJob, seconds: float) -> None:
+        if self.stdout.isatty():
+            self.stdout.write("\r", ending="")
+        verb = "Checked (dry run)" if job.dry_run else "Imported"
+        self.stdout.write(f'{verb} {job.original_name} into "{job.audience}" in {seconds:.1f} s:')
+        for name in COUNTERS:
+            self.stdout.write(f"  {name:<10}{getattr(job, name):>12,}")
+        left_out = job.duplicate + job.refused
+        if not left_out:
+            return
+        with job.errors_file.open("rb") as errors:
+            for refusal in first_refusals(errors, SHOWN):
+                self.stdout.write(
+                    f"  line {refusal.line}: {refusal.column or 'whole line'}: {refusal.reason}"
+                )
+        if left_out > SHOWN:
+            self.stdout.write(f"  and {left_out - SHOWN:,} more; --errors FILE writes all of them.")
+
+    def _refusal(self, field: str, message: str) -> CommandError:
+        if self._json:
+            self.stdout.write(json.dumps({"status": "failed", "field": field, "problem": message}))
+        return CommandError(message)
