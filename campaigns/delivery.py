@@ -47,19 +47,28 @@ def send_batch(batch_id: int, *, owner: str, line: Line, now: Clock) -> int | No
         return None
     try:
         _send(lease, line, now)
-    except CampaignHeld:
-        ledger.release(lease)
-    except LeaseLost:
-        logger.warning("batch %s: the lease was lost; whoever holds it now goes on", batch_id)
+    except (CampaignHeld, LeaseLost) as reason:
+        logger.info("batch %s: stopped: %r", batch_id, reason)
+        _give_back(lease)
     except (Trouble, MustWait) as reason:
         logger.warning("batch %s waits: %s", batch_id, reason)
-        ledger.release(lease, trouble=str(reason), wait=_pause_after(reason, lease))
+        _give_back(lease, reason)
     except BaseException as error:
-        ledger.release(lease, trouble=repr(error), wait=_pause_after(error, lease))
+        _give_back(lease, error)
         raise
     else:
-        ledger.release(lease)
+        _give_back(lease)
     return lease.campaign_id
+
+
+def _give_back(lease: Lease, reason: BaseException | None = None) -> None:
+    try:
+        if reason is None:
+            ledger.release(lease)
+        else:
+            ledger.release(lease, trouble=str(reason) or repr(reason), wait=_pause_after(reason, lease))
+    except LeaseLost:
+        logger.warning("batch %s: the lease was lost; whoever holds it now goes on", lease.batch_id)
 
 
 def _send(lease: Lease, line: Line, now: Clock) -> None:

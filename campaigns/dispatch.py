@@ -125,12 +125,6 @@ def forget_published(batch_ids: Iterable[int]) -> None:
     Batch.objects.filter(id__in=list(batch_ids), lease_until=None).update(published_at=None)
 
 
-def has_work(campaign_id: int) -> bool:
-    """Say whether a batch of the campaign has open rows or is being worked on."""
-    batches = Batch.objects.filter(campaign_id=campaign_id)
-    return batches.filter(_OPEN).exists() or batches.filter(lease_until__isnull=False).exists()
-
-
 def finalize(campaign_id: int, *, now: datetime) -> None:
     """Finish a campaign whose last batch is done; cancel what a cancelled one has left. Else nothing.
 
@@ -140,7 +134,11 @@ def finalize(campaign_id: int, *, now: datetime) -> None:
     if campaign.status == CampaignStatus.CANCELLED:
         ledger.cancel_open_rows(campaign)
         return
-    if campaign.status != CampaignStatus.IN_PROGRESS or not campaign.ledger_built_at or has_work(campaign_id):
+    if (
+        campaign.status != CampaignStatus.IN_PROGRESS
+        or not campaign.ledger_built_at
+        or _has_work(campaign_id)
+    ):
         return
     done = progress.of(campaign_id)
     rows = DeliveryLog.objects.filter(campaign_id=campaign_id).count()
@@ -153,3 +151,9 @@ def finalize(campaign_id: int, *, now: datetime) -> None:
             lifecycle.complete(campaign_id, now=now)
     except lifecycle.TransitionRefused:
         pass  # another worker, or an operator, was faster
+
+
+def _has_work(campaign_id: int) -> bool:
+    """Say whether a batch of the campaign has open rows or is being worked on."""
+    batches = Batch.objects.filter(campaign_id=campaign_id)
+    return batches.filter(_OPEN).exists() or batches.filter(lease_until__isnull=False).exists()

@@ -85,7 +85,7 @@ def hint(task: "Task[..., object]", *args: object) -> None:
 def _go_on(campaign_id: int) -> None:
     batch_ids = dispatch.next_batches(campaign_id)
     _publish(batch_ids)
-    if not batch_ids and not dispatch.has_work(campaign_id):
+    if not batch_ids:
         hint(finalize_campaign, campaign_id)
 
 

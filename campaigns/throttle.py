@@ -46,6 +46,9 @@ return {0, math.ceil(wait)}
 """
 
 
+QUOTA_PAUSE = 600.0  # seconds between two looks at a quota that is used up
+
+
 class MustWait(Exception):
     """No slot is free soon enough; `seconds` says when to ask again, the text says why."""
 
@@ -83,7 +86,7 @@ class Limit:
             raise MustWait(5, f"waiting for Redis, which keeps the rate limit: {error}") from error
         if verdict == 2:
             raise MustWait(
-                3600, f"{self.name}: the quota of {self.per_day:,} in 24 hours leaves {max(figure, 0)}"
+                QUOTA_PAUSE, f"{self.name}: the quota of {self.per_day:,} in 24 hours leaves {max(figure, 0)}"
             )
         if verdict == 1:
             raise MustWait(
