@@ -1,0 +1,42 @@
+"""Short ways to say what a test of sending begins with and looks at."""
+
+from datetime import UTC, datetime
+
+from campaigns import delivery, dispatch, lifecycle, progress
+from campaigns.models import Batch, Campaign, DeliveryLog
+from campaigns.providers import Line
+
+NOW = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
+
+_COUNTS = ("pending", "deferred", "sent", "failed", "suppressed", "unconfirmed", "cancelled")
+
+
+def clock() -> datetime:
+    return datetime.now(UTC)
+
+
+def started(campaign: Campaign) -> list[int]:
+    """Start the campaign, build its ledger and return its batches' ids, unpublished."""
+    lifecycle.start(campaign.pk, now=clock())
+    dispatch.build_ledger(campaign.pk, now=clock())
+    return list(Batch.objects.filter(campaign=campaign).order_by("number").values_list("id", flat=True))
+
+
+def send(batch_id: int, line: Line) -> int | None:
+    return delivery.send_batch(batch_id, owner="a test", line=line, now=clock)
+
+
+def counts(campaign: Campaign) -> dict[str, int]:
+    """Return the counts that are not zero, after checking that they add up and match the rows."""
+    current = progress.of(campaign.pk)
+    assert current.adds_up
+    found = {name: count for name in _COUNTS if (count := getattr(current, name))}
+    rows: dict[str, int] = {}
+    for status in DeliveryLog.objects.filter(campaign=campaign).values_list("status", flat=True):
+        rows[status] = rows.get(status, 0) + 1
+    assert rows == found
+    return found
+
+
+def row(email: str) -> DeliveryLog:
+    return DeliveryLog.objects.get(email=email)

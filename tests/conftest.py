@@ -1,0 +1,77 @@
+"""What many tests begin with: an audience, a template, a campaign, a way to send."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+from django.conf import settings
+
+from campaigns import throttle
+from campaigns.models import Audience, Campaign, EmailTemplate, Recipient
+from campaigns.providers import Line, SendGrid, Smtp
+from campaigns.providers.smtp import SmtpAccount
+from campaigns.throttle import Limit
+from tests.campaign_helpers import NOW
+from tests.mail_servers import SendGridServer, SmtpServer, sendgrid_server, smtp_server
+
+
+@pytest.fixture
+def now() -> datetime:
+    return NOW
+
+
+@pytest.fixture
+def template(db: None) -> EmailTemplate:
+    return EmailTemplate.objects.create(
+        name="Greeting",
+        subject="Hello {{ name }}",
+        html="<p>Dear {{ name }} of {{ city }}, <a href='{{ unsubscribe_url }}'>no more</a></p>",
+    )
+
+
+@pytest.fixture
+def audience(db: None) -> Audience:
+    """Five people of Pune, p0@example.com to p4@example.com."""
+    audience = Audience.objects.create(name="Friends")
+    Recipient.objects.bulk_create(
+        Recipient(audience=audience, email=f"p{n}@example.com", name=f"P {n}", attributes={"city": "Pune"})
+        for n in range(5)
+    )
+    return audience
+
+
+@pytest.fixture
+def campaign(audience: Audience, template: EmailTemplate) -> Campaign:
+    return Campaign.objects.create(name="May", audience=audience, template=template)
+
+
+@pytest.fixture
+def smtp() -> Iterator[SmtpServer]:
+    with smtp_server() as server:
+        yield server
+
+
+@pytest.fixture
+def sendgrid() -> Iterator[SendGridServer]:
+    with sendgrid_server() as server:
+        yield server
+
+
+@pytest.fixture
+def smtp_line(smtp: SmtpServer) -> Line:
+    """Sends through the SMTP server of this test, two messages declared at a time."""
+    account = SmtpAccount("127.0.0.1", smtp.port, use_tls=False, timeout=10)
+    return Line((Smtp(account, Limit("smtp", 0), window=2),), throttle.connect(settings.REDIS_URL))
+
+
+@pytest.fixture
+def sendgrid_line(sendgrid: SendGridServer) -> Line:
+    """Sends through the SendGrid endpoint of this test."""
+    provider = SendGrid("SG.test", Limit("sendgrid", 0), host=sendgrid.url)
+    return Line((provider,), throttle.connect(settings.REDIS_URL))
+
+
+@pytest.fixture
+def both_lines(sendgrid_line: Line, smtp_line: Line) -> Line:
+    """SendGrid first, SMTP as its fallback."""
+    return Line((*sendgrid_line.providers, *smtp_line.providers), sendgrid_line.redis)
