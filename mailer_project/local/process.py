@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,9 +159,26 @@ def end(processes: Iterable[psutil.Process], how: signal.Signals, patience: floa
         if _parent(process) not in members:
             _send(process, how)
             _send(process, signal.SIGCONT)  # a stopped process would take the signal only when continued
-    for process in psutil.wait_procs(processes, timeout=patience)[1]:
+    for process in _still_there(processes, patience):
         _send(process, signal.SIGKILL)
-    psutil.wait_procs(processes, timeout=patience)
+    _still_there(processes, patience)
+
+
+def gone(process: psutil.Process) -> bool:
+    """Whether the process has ended; one that only waits for its parent to notice has."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _still_there(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    deadline = time.monotonic() + seconds
+    while processes := [process for process in processes if not gone(process)]:
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.02)
+    return processes
 
 
 def _parent(process: psutil.Process) -> int | None:

@@ -103,7 +103,12 @@ class Server(ABC):
             os.chown(self.data, self.account.uid, self.account.gid)
 
     def start(self) -> Self:
-        """Start the server and wait until it answers; one that an earlier launcher left is ended first."""
+        """Start the server and wait until it answers; one that an earlier launcher left is ended first.
+
+        Harmless when it runs. Raises LocalServiceError, with the end of the server's log.
+        """
+        if self.running:
+            return self
         self._take_lock()
         try:
             self.end_leftover()
