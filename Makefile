@@ -31,3 +31,23 @@ demo: .venv/.local-stamp  ## Send 2,000 mails to a local mailbox on fresh servic
 .PHONY: clean
 clean:  ## Delete the local services' data and settings (.local)
 	@test ! -e $(LOCAL_DIR) || $(BIN)/python -m mailer_project.local.clean $(LOCAL_DIR)
+
+.venv/.tests-stamp: requirements.txt $(LOCAL_REQUIREMENTS) tests/requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@ .venv/.local-stamp
+
+.PHONY: test
+test: .venv/.tests-stamp  ## Run the tests against real PostgreSQL, Valkey and workers (ARGS="-k word")
+	@exec $(BIN)/pytest $(ARGS)
+
+# Checks that load Django but talk to no service.
+OFFLINE := SECRET_KEY=lint DATABASE_URL=postgres://nobody@127.0.0.1:1/nothing LOCAL_DIR=/nonexistent
+
+.PHONY: lint
+lint: .venv/.tests-stamp  ## Check style, types, layers, migrations and the API's schema
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(OFFLINE) $(BIN)/mypy
+	$(OFFLINE) $(BIN)/lint-imports --no-logo
+	$(OFFLINE) $(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	$(OFFLINE) $(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null

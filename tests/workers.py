@@ -1,0 +1,53 @@
+"""Real worker processes for the tests, as `manage.py up` and docker-compose start them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from django.db import connection
+
+_ROOT = Path(__file__).parent.parent
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """Return an environment whose processes use the tests' database and `settings`."""
+    database = connection.settings_dict
+    url = f"postgres://{database['USER']}:{database['PASSWORD']}@{database['HOST']}:{database['PORT']}"
+    return {**os.environ, "DATABASE_URL": f"{url}/{database['NAME']}", **settings}
+
+
+@contextmanager
+def celery(*arguments: str, env: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a Celery program in its own process group and end all of it afterwards."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", "mailer_project", *arguments],
+        cwd=_ROOT,
+        env=env,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        kill(process)
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    """Send kill -9 to the process and to everything it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
+    """Wait for `condition`; raises AssertionError saying `what` did not happen in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"after {seconds} s: not {what}"
+        time.sleep(0.1)
