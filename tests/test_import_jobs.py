@@ -199,6 +199,32 @@ class TestFormats:
         assert reasons(job) == [(4, "email", "The address has no @-sign.")]
 
 
+class TestFormulas:
+    @pytest.mark.parametrize(
+        ("name", "content", "reason"),
+        [
+            (
+                "p.csv",
+                csv_bytes([('=HYPERLINK("x")', "A", "B")]),
+                "The address is a formula. Paste it as a value.",
+            ),
+            (
+                "p.xlsx",
+                xlsx_bytes([("=A9", "A", "B")]),
+                "The address is a formula without a stored result, so it reads as empty. "
+                "Paste it as a value.",
+            ),
+        ],
+    )
+    def test_are_never_taken_for_an_address(
+        self, audience: Audience, name: str, content: bytes, reason: str
+    ) -> None:
+        job = import_file(audience, name, content)
+        assert counts(job) == {"read": 1, "refused": 1}
+        assert reasons(job) == [(2, "email", reason)]
+        assert stored(audience) == []
+
+
 class TestDeletedJob:
     def test_is_said_to_be_missing(self) -> None:
         with pytest.raises(ImportJob.DoesNotExist):

@@ -18,7 +18,7 @@ from typing import IO, Any
 from uuid import uuid4
 
 from django.core.files import File
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import Error, InterfaceError, OperationalError, transaction
 
 from campaigns.importing import locks, staging
 from campaigns.importing.limits import Limits
@@ -117,7 +117,7 @@ def _run(job: ImportJob, *, now: datetime, on_progress: Progress) -> None:
         _fail(job, f"The program failed on this file: {error!r}.", now=_since(now, began))
         raise
     finally:
-        with suppress(OperationalError, InterfaceError):
+        with suppress(Error):  # the table goes with the connection at the latest
             staging.drop()
 
 

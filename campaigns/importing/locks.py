@@ -7,7 +7,7 @@ lease has to run out. It needs a session of its own: no transaction pooling betw
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 NAMESPACE = 0x6D61_696C  # "mail"; the upper half of the key, so that other users of such locks stay apart
 
@@ -44,5 +44,5 @@ def _release(key: int) -> None:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [key])
-    except DatabaseError:
+    except Error:
         connection.close()  # broken, or in a failed transaction: the lock goes with the session

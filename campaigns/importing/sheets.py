@@ -14,7 +14,7 @@ from campaigns.importing.refusals import ImportRefused
 
 CHUNK = 1 << 20
 OVERLAP = 1024
-COLUMN = re.compile(rb"""\sr=["']([A-Z]{1,3})\d""")
+COLUMN = re.compile(rb"""\sr=["']([A-Za-z]{1,3})\d""")
 ROW = re.compile(rb"""<(?:\w+:)?row\s[^>]*?\br=["'](\d+)""")
 FORMULA = re.compile(rb"<(?:\w+:)?f[\s/>]")
 
@@ -131,7 +131,7 @@ def _local(tag: str) -> str:
 def _column_index(letters: str) -> int:
     """0 for A, 25 for Z, 26 for AA."""
     index = 0
-    for letter in letters:
+    for letter in letters.upper():
         index = index * 26 + ord(letter) - 64
     return index - 1
 

@@ -118,9 +118,7 @@ def _zone(text: str, column: str) -> str:
         return ""
     zone = _zones().get(text.casefold())
     if zone is None:
-        raise _Bad(
-            column, f'"{text[:80]}" is not a time zone; write it like Asia/Kolkata, or leave it empty.'
-        )
+        raise _Bad(column, f'"{text[:80]}" is not a time zone; write it like Asia/Kolkata.')
     return zone
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from functools import partial
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 from campaigns.importing import sheets
 from campaigns.importing.headers import column_names, listed
@@ -35,11 +35,10 @@ def open_workbook(file: IO[bytes], *, mapping: Mapping[str, str], limits: Limits
         _refuse_bomb(archive, limits)
         visible = sheets.visible_sheets(archive)
         sizes = {sheet.name: _measured(archive, sheet, limits) for sheet in visible}
-        with _reader(file) as rows_of:
-            found = _choose(rows_of, visible, mapping)
-            columns = column_names(found.header, most=limits.columns)
-            formulas = sheets.formulas(archive, found.sheet) if sizes[found.sheet.name].has_formulas else {}
-            yield Table(columns, _lines(found, len(columns), formulas))
+        found = _find(file, visible, mapping)
+        columns = column_names(found.header, most=limits.columns)
+        formulas = sheets.formulas(archive, found.sheet) if sizes[found.sheet.name].has_formulas else {}
+        yield Table(columns, _lines(found, len(columns), formulas))
 
 
 @contextmanager
@@ -111,33 +110,29 @@ class _Rows(NamedTuple):
     rows: Iterator[Sequence[object]]
 
 
-@contextmanager
-def _reader(file: IO[bytes]) -> Iterator[Callable[[str], _Rows]]:
-    """A function from the name of a sheet to its rows."""
+def _find(file: IO[bytes], visible: Sequence[sheets.Sheet], mapping: Mapping[str, str]) -> "_Candidate":
+    """The sheet to import, through the first engine that can read the workbook."""
+    problem: BaseException | None = None
+    for engine, rows_of in ENGINES.items():
+        try:
+            return _choose(partial(rows_of, _book(file, engine)), visible, mapping)
+        except ImportRefused:
+            raise
+        except BaseException as error:
+            # an engine stumbles in its own ways, and a panic of calamine's Rust is no Exception
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            logger.info("%s cannot read this workbook", engine, exc_info=True)
+            problem = problem or error
+    raise ImportRefused("file", f"The workbook is damaged: {problem}.") from problem
+
+
+def _book(file: IO[bytes], engine: "Engine") -> Any:
     # pandas takes half a second and 70 MB; the processes that only send mail must not pay for it
     import pandas as pd
 
     file.seek(0)
-    try:
-        book = pd.ExcelFile(file, engine="calamine")
-        rows_of = _calamine_rows
-    except Exception:  # calamine's own error, or whatever its reader stumbles over
-        logger.info("calamine cannot open this workbook; trying openpyxl", exc_info=True)
-        file.seek(0)
-        try:
-            book = pd.ExcelFile(file, engine="openpyxl")
-        except Exception as error:  # openpyxl has no error class of its own
-            raise ImportRefused("file", f"The workbook is damaged: {error}.") from error
-        rows_of = _openpyxl_rows
-    try:
-        yield partial(rows_of, book.book)
-    finally:
-        _close(book)
-
-
-def _close(book: Any) -> None:
-    """Close the engine's workbook, but not the caller's file, as ExcelFile.close() would."""
-    book.book.close()
+    return pd.ExcelFile(file, engine=engine).book
 
 
 def _calamine_rows(book: Any, name: str) -> _Rows:
@@ -146,10 +141,26 @@ def _calamine_rows(book: Any, name: str) -> _Rows:
 
 
 def _openpyxl_rows(book: Any, name: str) -> _Rows:
-    """Nine times slower, but a second opinion on an odd file."""
+    """Nine times slower, but a second opinion: calamine refuses, say, an error value newer than itself."""
     sheet = book[name]
     left = (sheet.min_column or 1) - 1
-    return _Rows(left, iter(sheet.iter_rows(min_row=1, min_col=left + 1, values_only=True)))
+    rows = sheet.iter_rows(min_row=1, min_col=left + 1, values_only=True)
+    return _Rows(left, _until_damaged(iter(rows)))
+
+
+def _until_damaged(rows: Iterator[Sequence[object]]) -> Iterator[Sequence[object]]:
+    """The rows of openpyxl, which meets a damaged cell only when it comes to it."""
+    number = 0
+    try:
+        for row in rows:
+            yield row
+            number += 1
+    except Exception as error:  # openpyxl has no error class of its own
+        raise ImportRefused("file", f"The workbook is damaged after row {number}: {error}.") from error
+
+
+Engine = Literal["calamine", "openpyxl"]
+ENGINES: dict[Engine, Callable[[Any, str], _Rows]] = {"calamine": _calamine_rows, "openpyxl": _openpyxl_rows}
 
 
 class _Candidate(NamedTuple):

@@ -154,9 +154,8 @@ class Command(BaseCommand):
             return
         with job.errors_file.open("rb") as errors:
             for refusal in first_refusals(errors, SHOWN):
-                self.stdout.write(
-                    f"  line {refusal.line}: {refusal.column or 'whole line'}: {refusal.reason}"
-                )
+                place = f"line {refusal.line}, {refusal.column}" if refusal.column else f"line {refusal.line}"
+                self.stdout.write(f"  {place}: {refusal.reason}")
         if left_out > SHOWN:
             self.stdout.write(f"  and {left_out - SHOWN:,} more; --errors FILE writes all of them.")
 

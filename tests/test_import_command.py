@@ -1,0 +1,157 @@
+"""manage.py import_recipients."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from campaigns.models import Audience, ImportJob, Recipient
+from tests.import_helpers import csv_bytes, stored, xlsx_bytes
+
+pytestmark = pytest.mark.django_db
+
+ROWS = [("ann@example.com", "Ann", "Pune"), ("broken", "Bob", ""), ("ANN@example.com", "Twin", "")]
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    path = tmp_path / "people.csv"
+    path.write_bytes(csv_bytes(ROWS))
+    return path
+
+
+def run(path: Path, *options: str, audience: str = "Customers") -> str:
+    """What the command prints."""
+    out = io.StringIO()
+    call_command("import_recipients", str(path), "--audience", audience, *options, stdout=out)
+    return out.getvalue()
+
+
+def last_line(output: str) -> dict[str, Any]:
+    """The last JSON line, without the seconds and the import's number."""
+    line: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return {name: value for name, value in line.items() if name not in ("seconds", "import")}
+
+
+COUNTERS = {"read": 3, "created": 1, "updated": 0, "unchanged": 0, "duplicate": 1, "refused": 1}
+
+
+class TestImport:
+    def test_creates_the_audience_and_prints_what_became_of_the_rows(self, people: Path) -> None:
+        lines = run(people).splitlines()
+        assert lines[0].startswith('Imported people.csv into "Customers" in ')
+        assert [line.split() for line in lines[1:7]] == [
+            [name, str(count)] for name, count in COUNTERS.items()
+        ]
+        assert lines[7:] == [
+            "  line 3, email: The address has no @-sign.",
+            "  line 4, email: The address stands in line 2 already.",
+        ]
+        assert stored(Audience.objects.get(name="Customers")) == [
+            ("ann@example.com", "Ann", "", {"city": "Pune"})
+        ]
+
+    def test_finds_an_audience_whatever_the_case_of_its_name(self, people: Path) -> None:
+        audience = Audience.objects.create(name="CUSTOMERS")
+        run(people)
+        assert Audience.objects.get() == audience
+        assert audience.recipients.count() == 1
+
+    def test_ends_with_the_counters_as_json(self, people: Path) -> None:
+        output = run(people, "--json")
+        assert json.loads(output.splitlines()[0]) == {"read": 3}
+        assert last_line(output) == {
+            "status": "completed",
+            "audience": "Customers",
+            "dry_run": False,
+            **COUNTERS,
+        }
+
+    def test_takes_a_mapping(self, tmp_path: Path) -> None:
+        path = tmp_path / "people.xlsx"
+        path.write_bytes(xlsx_bytes([("ann@example.com", "Ann L.")], header=["Contact", "Person"]))
+        run(path, "--mapping", "email=Contact,name=Person")
+        assert stored(Audience.objects.get()) == [("ann@example.com", "Ann L.", "", {})]
+
+    def test_skips_known_addresses_when_told(self, people: Path) -> None:
+        audience = Audience.objects.create(name="Customers")
+        audience.recipients.create(email="ann@example.com", name="Known")
+        assert last_line(run(people, "--json", "--on-existing", "skip"))["unchanged"] == 1
+        assert audience.recipients.get().name == "Known"
+
+    def test_writes_the_lines_left_out(self, people: Path, tmp_path: Path) -> None:
+        run(people, "--errors", str(tmp_path / "errors.csv"))
+        assert (tmp_path / "errors.csv").read_text().splitlines() == [
+            "line,column,reason,email,name,city",
+            "3,email,The address has no @-sign.,broken,Bob,",
+            "4,email,The address stands in line 2 already.,ANN@example.com,Twin,",
+        ]
+
+
+class TestDryRun:
+    def test_changes_nothing_but_counts_the_same(self, people: Path) -> None:
+        audience = Audience.objects.create(name="Customers")
+        assert last_line(run(people, "--json", "--dry-run")) == {
+            "status": "completed",
+            "audience": "Customers",
+            "dry_run": True,
+            **COUNTERS,
+        }
+        assert stored(audience) == []
+
+    def test_does_not_create_the_audience(self, people: Path, tmp_path: Path) -> None:
+        output = run(people, "--json", "--dry-run", "--errors", str(tmp_path / "errors.csv"))
+        assert {name: last_line(output)[name] for name in COUNTERS} == COUNTERS
+        assert len((tmp_path / "errors.csv").read_text().splitlines()) == 3
+        assert not Audience.objects.exists()
+        assert not ImportJob.objects.exists()
+
+
+class TestRefusedFile:
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"", "The file is empty."),
+            (b"name\nAnn\n", "No column looks like the e-mail address."),
+            (b"email\n", "The file has a header and no other line."),
+        ],
+    )
+    @pytest.mark.parametrize("options", [[], ["--dry-run"]])
+    def test_ends_with_a_sentence_and_no_audience(
+        self, people: Path, content: bytes, message: str, options: list[str]
+    ) -> None:
+        people.write_bytes(content)
+        with pytest.raises(CommandError, match=f"^{message}") as refused:
+            run(people, *options)
+        assert refused.value.returncode == 1
+        assert not Audience.objects.exists()
+        assert not Recipient.objects.exists()
+
+    def test_leaves_a_known_audience_where_it_is(self, people: Path) -> None:
+        audience = Audience.objects.create(name="Customers")
+        people.write_bytes(b"email\n")
+        with pytest.raises(CommandError):
+            run(people)
+        assert audience.imports.get().problem == "The file has a header and no other line."
+
+    def test_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(CommandError, match=r"nowhere\.csv: No such file or directory\."):
+            run(tmp_path / "nowhere.csv")
+
+    def test_is_told_in_json_too(self, people: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(CommandError):
+            call_command(
+                "import_recipients", str(people), "--audience", "A", "--mapping", "email=Contact", "--json"
+            )
+        assert json.loads(capsys.readouterr().out) == {
+            "status": "failed",
+            "field": "mapping",
+            "problem": 'email: the file has no column "Contact". Its columns are "email", "name", "city".',
+        }
+
+    def test_may_have_a_mapping_that_cannot_be_read(self, people: Path) -> None:
+        with pytest.raises(CommandError, match=r'"Contact" is not like email=Contact,name=Person\.'):
+            run(people, "--mapping", "Contact")

@@ -1,0 +1,202 @@
+"""What is read out of a file, line by line."""
+
+import datetime
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from campaigns.importing.mapping import attribute_key, resolve
+from campaigns.importing.reading import open_table
+from campaigns.importing.refusals import Fault, ImportRefused, Line
+from tests.import_helpers import part, with_part, workbook_bytes, xlsx_bytes
+
+SHEET = "xl/worksheets/sheet1.xml"
+
+
+def read(name: str, content: bytes) -> tuple[tuple[str, ...], list[Line]]:
+    """The columns and lines of a file."""
+    with open_table(name, io.BytesIO(content), size=len(content), mapping={}) as table:
+        return table.columns, list(table.lines)
+
+
+def cells(name: str, content: bytes) -> list[list[str]]:
+    """The cells of its lines."""
+    return [line.cells for line in read(name, content)[1]]
+
+
+class TestText:
+    @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+    def test_is_split_at_the_delimiter_of_its_header(self, delimiter: str) -> None:
+        content = f"email{delimiter}name\nann@example.com{delimiter}Ann\n".encode()
+        assert read("p.txt", content) == (("email", "name"), [Line(2, ["ann@example.com", "Ann"])])
+
+    def test_of_a_tsv_is_split_at_tabs(self) -> None:
+        assert cells("p.tsv", b"email\tname, first\nann@example.com\tAnn, A\n") == [
+            ["ann@example.com", "Ann, A"]
+        ]
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+    def test_may_be_unicode_of_these_encodings(self, encoding: str) -> None:
+        content = "email,नाम\nann@example.com,आन्या\n".encode(encoding)
+        assert read("p.csv", content) == (("email", "नाम"), [Line(2, ["ann@example.com", "आन्या"])])
+
+    @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+    def test_may_end_its_lines_in_any_way(self, newline: str) -> None:
+        content = newline.join(["email", "a@example.com", "b@example.com"]).encode()
+        assert read("p.csv", content)[1] == [Line(2, ["a@example.com"]), Line(3, ["b@example.com"])]
+
+    def test_keeps_line_breaks_and_quotes_of_quoted_cells_and_counts_the_lines(self) -> None:
+        content = b'email,note\na@example.com,"two\nlines"\nb@example.com,"say ""hi"""\n'
+        assert read("p.csv", content)[1] == [
+            Line(2, ["a@example.com", "two\nlines"]),
+            Line(4, ["b@example.com", 'say "hi"']),
+        ]
+
+    def test_loses_nobody_to_a_quote_that_is_never_closed(self) -> None:
+        content = b'email,name\na@example.com,"Ann\nb@example.com,Bob\nc@example.com,Cid\n'
+        assert read("p.csv", content)[1] == [
+            Line(2, ['a@example.com,"Ann'], Fault("", 'A quote (") is opened here and never closed.')),
+            Line(3, ["b@example.com", "Bob"]),
+            Line(4, ["c@example.com", "Cid"]),
+        ]
+
+    def test_loses_nobody_between_two_stray_quotes(self) -> None:
+        content = b'email,name\na@example.com,"Ann\nb@example.com,Bob\nc@example.com,"Cid"\n'
+        reason = 'A quote (") stands in the middle of a quoted cell; write it twice ("") or take it out.'
+        assert read("p.csv", content)[1] == [
+            Line(2, ['a@example.com,"Ann'], Fault("", reason)),
+            Line(3, ["b@example.com", "Bob"]),
+            Line(4, ["c@example.com", "Cid"]),
+        ]
+
+    def test_of_a_cell_beyond_the_reader_is_a_fault_of_its_line(self) -> None:
+        content = b'email,name\na@example.com,"' + b"x" * 140_000 + b'"\nb@example.com,Bob\n'
+        first, second = read("p.csv", content)[1]
+        reason = 'A cell is too long; perhaps a quote (") is opened here and not closed.'
+        assert (first.number, first.fault) == (2, Fault("", reason))
+        assert second == Line(3, ["b@example.com", "Bob"])
+
+    def test_names_the_byte_that_is_not_utf_8_wherever_it_stands(self) -> None:
+        content = b"email\n" + b"a@example.com\n" * 200_000 + b"z\xff\n"
+        offset = len(content) - 1
+        with pytest.raises(
+            ImportRefused, match=rf"line 200002 has the byte 0xFF \(byte {offset} of the file\)"
+        ):
+            read("p.csv", content)
+
+    def test_cut_off_within_a_character_is_not_utf_8(self) -> None:
+        with pytest.raises(ImportRefused, match=r"line 2 has the byte 0xC3 \(byte 8 of the file\)"):
+            read("p.csv", b"email\na\xc3")
+
+    def test_leaves_the_callers_file_open(self) -> None:
+        file = io.BytesIO(b"email\na@example.com\n")
+        with open_table("p.csv", file, size=20, mapping={}):
+            pass
+        assert not file.closed
+
+    @given(st.text(alphabet=st.sampled_from('ab@.,;"\n\r\t|=é\0 '), max_size=200))
+    def test_never_ends_in_another_error_and_accounts_for_every_line(self, text: str) -> None:
+        content = ("email,name\n" + text).encode()
+        _, lines = read("p.csv", content)
+        numbers = [line.number for line in lines]
+        assert numbers == sorted(set(numbers))
+        kept = "".join("".join(line.cells) for line in lines)
+        assert kept.count("@") == text.count("@")
+
+
+class TestWorkbook:
+    def test_gives_values_as_a_person_would_type_them(self) -> None:
+        row = [
+            "00123",
+            123,
+            123.0,
+            1.5,
+            True,
+            datetime.date(2026, 1, 31),
+            datetime.datetime(2026, 1, 31, 9, 30),  # noqa: DTZ001  Excel knows no zones
+            None,
+        ]
+        content = xlsx_bytes([row], header=["email", *"abcdefg"])
+        assert cells("p.xlsx", content) == [
+            ["00123", "123", "123", "1.5", "TRUE", "2026-01-31", "2026-01-31T09:30:00", ""]
+        ]
+
+    def test_may_be_named_xlsm(self) -> None:
+        assert cells("p.XLSM", xlsx_bytes([("a@example.com", "", "")])) == [["a@example.com", "", ""]]
+
+    def test_numbers_rows_as_excel_does(self) -> None:
+        content = workbook_bytes({"People": [[], [], ["email"], ["a@example.com"], [], ["b@example.com"]]})
+        lines = [line for line in read("p.xlsx", content)[1] if any(line.cells)]
+        assert lines == [Line(4, ["a@example.com"]), Line(6, ["b@example.com"])]
+
+    def test_takes_the_one_sheet_with_an_email_column(self) -> None:
+        content = workbook_bytes({"Read me": [["How to"]], "People": [["E-Mail"], ["a@example.com"]]})
+        assert read("p.xlsx", content) == (("E-Mail",), [Line(2, ["a@example.com"])])
+
+    def test_marks_formulas_and_whether_their_result_is_stored(self) -> None:
+        content = xlsx_bytes([("=A9", "=B9", "=C9"), ("a@example.com", "Ann", "Pune")])
+        xml = part(content, SHEET)
+        assert xml.count(b"<v />") + xml.count(b"<v></v>") + xml.count(b"<v/>") == 3
+        xml = xml.replace(b'<c r="B2"><f>B9</f><v />', b'<c r="B2" t="str"><f>B9</f><v>Ann</v>')
+        xml = xml.replace(b'<c r="C2"><f>C9</f><v />', b'<c r="C2" t="str"><f>C9</f><v></v>')
+        first, second = read("p.xlsx", with_part(content, SHEET, xml))[1]
+        assert first == Line(2, ["", "Ann", ""], formulas={0: False, 1: True, 2: True})
+        assert second == Line(3, ["a@example.com", "Ann", "Pune"])
+
+    @pytest.mark.parametrize(
+        ("cell", "text"),
+        [(b't="e"><v>#SPILT!</v>', "#SPILT!"), (b't="n"><v> 7 </v>', "7")],
+        ids=["an error value newer than calamine", "white space around a number"],
+    )
+    def test_that_calamine_cannot_read_is_read_by_openpyxl(self, cell: bytes, text: str) -> None:
+        content = xlsx_bytes([("a@example.com", 7, datetime.date(2026, 1, 31))])
+        xml = part(content, SHEET).replace(b't="n"><v>7</v>', cell)
+        assert cells("p.xlsx", with_part(content, SHEET, xml)) == [["a@example.com", text, "2026-01-31"]]
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            (b"<v>7</v>", b"<v>abc</v>", "The workbook is damaged after row 1: invalid literal"),
+            (b"</sheetData>", b"", "The workbook is damaged after row 2: mismatched tag"),
+            (b'ref="A1:C2"', b'ref="A1:nowhere"', "The workbook is damaged: Range is missing"),
+        ],
+    )
+    def test_that_neither_can_read_is_refused(self, old: bytes, new: bytes, message: str) -> None:
+        content = xlsx_bytes([("a@example.com", 7, "x")])
+        xml = part(content, SHEET)
+        assert old in xml
+        with pytest.raises(ImportRefused, match=message):
+            read("p.xlsx", with_part(content, SHEET, xml.replace(old, new)))
+
+
+class TestColumns:
+    @pytest.mark.parametrize(
+        "header",
+        [
+            "email", "E-Mail", "e_mail", "EMAIL ADDRESS", "Email ID", "mail", " Contact E-mail ", "correo",
+            "Correo electrónico", "Courriel", "Adresse e-mail", "E-Mail-Adresse", "ईमेल", "почта", "电子邮件",
+        ],
+    )  # fmt: skip
+    def test_know_the_address_by_many_names(self, header: str) -> None:
+        columns = resolve(["name", header.strip()], {})
+        assert (columns.email, columns.name, columns.attributes) == (1, 0, {})
+
+    def test_become_attributes_by_names_that_templates_can_say(self) -> None:
+        columns = resolve(["email", "First Name", "time zone", "शहर", "2024 (₹)", "city"], {})
+        assert columns.timezone == 2
+        assert columns.attributes == {"First_Name": 1, "शहर": 3, "_2024": 4, "city": 5}
+
+    def test_prefer_the_plainest_spelling(self) -> None:
+        columns = resolve(["Work e-mail", "email"], {})
+        assert (columns.email, columns.attributes) == (1, {"Work_e_mail": 0})
+
+    def test_follow_the_mapping_where_there_is_one(self) -> None:
+        columns = resolve(["Contact", "email", "name"], {"email": "contact", "name": ""})
+        assert (columns.email, columns.name) == (0, None)
+        assert columns.attributes == {"email": 1, "name": 2}
+
+    @given(st.text(min_size=1, max_size=20))
+    def test_have_keys_that_are_identifiers(self, name: str) -> None:
+        assert attribute_key(name).isidentifier()
