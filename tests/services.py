@@ -5,12 +5,11 @@ the environment are used instead where they are set. What a developer's `.env` s
 not count here: the environment goes before `.env`, and every such name is set.
 """
 
+import atexit
 import os
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-
-import pytest
 
 from mailer_project.local import place
 from mailer_project.local.postgres import start_postgres
@@ -45,6 +44,7 @@ def _start(stack: ExitStack) -> None:
     stack.callback(place.remove, directory)
     given = {name for name in ("DATABASE_URL", "REDIS_URL") if os.environ.get(name)}
     os.environ.update(_ENVIRONMENT, LOCAL_DIR=str(directory), MEDIA_ROOT=str(directory / "media"))
+    (directory / "static").mkdir()  # WhiteNoise warns when it is missing
     os.environ["STATIC_ROOT"] = str(directory / "static")
     if "DATABASE_URL" not in given:
         postgres = start_postgres(directory)
@@ -58,14 +58,5 @@ def _start(stack: ExitStack) -> None:
 
 
 _stack = ExitStack()
-try:
-    _start(_stack)
-except BaseException:
-    _stack.close()
-    raise
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure() -> None:
-    """Stop what was started and delete its directory."""
-    _stack.close()
+atexit.register(_stack.close)  # and not a hook of pytest's, which is not called when Django cannot be set up
+_start(_stack)
