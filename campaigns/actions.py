@@ -5,12 +5,49 @@ The admin, the API and the command line call these and nothing else.
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import transaction
 
-from campaigns import lifecycle, tasks, trial
+from campaigns import lifecycle, preflight, tasks, trial
+from campaigns.models import Campaign, CampaignStatus
+
+EDITABLE = frozenset((CampaignStatus.DRAFT, CampaignStatus.SCHEDULED))
+
+
+class NoLongerEditable(Exception):
+    """A campaign that has begun is neither changed nor deleted."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(
+            f"A campaign that is {CampaignStatus(status).label} can no longer be changed or deleted."
+        )
+        self.status = status
+
+
+def edit(campaign_id: int, changes: dict[str, Any], *, now: datetime) -> Campaign:
+    """Set fields of a campaign that has not begun, and return it.
+
+    Raises NoLongerEditable; CampaignNotReady when it is scheduled and could not be sent any more.
+    """
+    with transaction.atomic():
+        campaign = _editable(campaign_id)
+        for name, value in changes.items():
+            setattr(campaign, name, value)
+        if campaign.status == CampaignStatus.SCHEDULED:
+            if "scheduled_at" in changes:
+                preflight.check_start_time(campaign.scheduled_at, now=now)
+            preflight.check(campaign)
+        campaign.save(update_fields=[*changes, "updated_at"])
+    return campaign
+
+
+def delete(campaign_id: int) -> None:
+    """Delete a campaign that has not begun. Raises NoLongerEditable."""
+    with transaction.atomic():
+        _editable(campaign_id).delete()
 
 
 def schedule(
@@ -58,6 +95,14 @@ def send_test(campaign_id: int, addresses: Sequence[str]) -> None:
         except ValidationError as error:
             raise ValidationError({"emails": f"{address!r} is not an e-mail address."}) from error
     transaction.on_commit(lambda: tasks.hint(tasks.send_test, campaign_id, list(addresses)))
+
+
+def _editable(campaign_id: int) -> Campaign:
+    """Lock the campaign, so that it cannot start half-way through a change."""
+    campaign = Campaign.objects.select_for_update().get(id=campaign_id)
+    if campaign.status not in EDITABLE:
+        raise NoLongerEditable(campaign.status)
+    return campaign
 
 
 def _look_at(campaign_id: int) -> None:

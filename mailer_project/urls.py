@@ -1,12 +1,31 @@
 """Every address of the site."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import URLPattern, URLResolver, include, path, re_path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
 
-from mailer_project import health
+from campaigns import pages
+from mailer_project import health, problems
+
+api: list[URLPattern | URLResolver] = [
+    path("", include("users.api.urls")),
+    path("", include("campaigns.api.urls")),
+]
 
 urlpatterns = [
+    path("", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema")),
+    path("api/redoc/", SpectacularRedocView.as_view(url_name="schema")),
+    path("api/v1/", include(api)),
+    path("api/", include(api)),  # the same under a shorter name
+    re_path("^api/", problems.nothing_here),
+    path("u/<str:token>", pages.unsubscribe),
     path("health/live", health.live),
     path("health/ready", health.ready),
 ]
+
+handler400 = problems.bad_request
+handler500 = problems.server_error

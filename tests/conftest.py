@@ -5,14 +5,17 @@ from datetime import datetime
 
 import pytest
 from django.conf import settings
+from rest_framework.test import APIClient
 
 from campaigns import throttle
 from campaigns.models import Audience, Campaign, EmailTemplate, Recipient
 from campaigns.providers import Line, SendGrid, Smtp
 from campaigns.providers.smtp import SmtpAccount
 from campaigns.throttle import Limit
+from tests.api_helpers import PASSWORD, client_of
 from tests.campaign_helpers import NOW
 from tests.mail_servers import SendGridServer, SmtpServer, sendgrid_server, smtp_server
+from users.models import User
 
 
 @pytest.fixture
@@ -75,3 +78,15 @@ def sendgrid_line(sendgrid: SendGridServer) -> Line:
 def both_lines(sendgrid_line: Line, smtp_line: Line) -> Line:
     """SendGrid first, SMTP as its fallback."""
     return Line((*sendgrid_line.providers, *smtp_line.providers), sendgrid_line.redis)
+
+
+@pytest.fixture
+def boss(db: None) -> User:
+    """Somebody who may do everything."""
+    return User.objects.create_superuser("boss@example.com", PASSWORD)
+
+
+@pytest.fixture
+def api(boss: User) -> APIClient:
+    """A client of the API that may do everything."""
+    return client_of(boss)

@@ -1,0 +1,68 @@
+"""What the domain raises, as answers."""
+
+from typing import Any
+
+from django.core.exceptions import ObjectDoesNotExist
+from django.core.exceptions import ValidationError as ModelValidationError
+from rest_framework import status
+from rest_framework.exceptions import APIException, NotFound, ValidationError
+from rest_framework.response import Response
+from rest_framework.serializers import as_serializer_error
+from rest_framework.views import APIView
+
+from campaigns.actions import NoLongerEditable
+from campaigns.composing import CannotRender, TemplateRefused
+from campaigns.importing.refusals import ImportRefused
+from campaigns.lifecycle import TransitionRefused
+from campaigns.preflight import CampaignNotReady
+
+
+class Conflict(APIException):
+    """The campaign's state does not allow it; `members` go into the problem document."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "conflict"
+
+    def __init__(self, detail: str, code: str, **members: str) -> None:
+        super().__init__(detail, code)
+        self.members = members
+
+
+class TranslatesRefusals(APIView):
+    """A view whose domain functions may raise."""
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Answer an exception."""
+        return super().handle_exception(_translated(exc))
+
+
+def template_refusal(refusal: TemplateRefused) -> ValidationError:
+    """Return the answer to a template that may not be saved; it names the part and the line."""
+    return ValidationError({refusal.part.lower(): [f"Line {refusal.line}: {refusal.problem}"]}, "template")
+
+
+def _translated(exc: Exception) -> Exception:
+    match exc:
+        case TransitionRefused():
+            return Conflict(
+                str(exc), "transition_refused", **{"from": str(exc.from_status), "to": str(exc.to_status)}
+            )
+        case NoLongerEditable():
+            return Conflict(str(exc), "no_longer_editable", **{"from": str(exc.status)})
+        case CampaignNotReady():
+            return ValidationError(_fields(exc.problems), "not_ready")
+        case ImportRefused():
+            return ValidationError({exc.field: [exc.message]}, "import_refused")
+        case TemplateRefused():
+            return template_refusal(exc)
+        case CannotRender():
+            return ValidationError({"context": [str(exc)]}, "cannot_render")
+        case ModelValidationError():
+            return ValidationError(as_serializer_error(exc))
+        case ObjectDoesNotExist():
+            return NotFound()
+    return exc
+
+
+def _fields(problems: dict[str, list[str]]) -> dict[str, Any]:
+    return dict(problems)

@@ -1,0 +1,118 @@
+"""How values are written in requests and answers."""
+
+import math
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+from zoneinfo import ZoneInfo
+
+from django.core.exceptions import ValidationError as ModelValidationError
+from django.utils.dateparse import parse_datetime
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from campaigns.importing.addresses import BadAddress, parse_address, trim
+
+MAX_DEPTH = 20
+YEARS = range(2000, 2101)  # years outside cannot be shown in every zone, and nobody means them
+
+
+def single_line(text: str) -> None:
+    """Raise ValidationError for control characters: the text goes into a header (RFC 5322 §2.2)."""
+    if any(character < " " or character == "\x7f" for character in text):
+        raise ModelValidationError(
+            "It contains a line break or another control character.", code="control_character"
+        )
+
+
+class UtcField(serializers.DateTimeField):
+    """An instant, answered in UTC (RFC 3339)."""
+
+    timezone = UTC
+
+
+@extend_schema_field(OpenApiTypes.DATETIME)
+class StartTimeField(UtcField):
+    """An instant with its offset, or a local time, which stays naive until `instant` is told the zone."""
+
+    def to_internal_value(self, value: Any) -> datetime:
+        """Return a time, aware or not."""
+        if not isinstance(value, str) or not {"T", "t", " "} & set(value):
+            self._refuse()
+        try:
+            time = parse_datetime(value)
+        except ValueError:
+            self._refuse()
+        if time is None or time.year not in YEARS:
+            self._refuse()
+        return time
+
+    def _refuse(self) -> NoReturn:
+        raise serializers.ValidationError(
+            "Write it like 2026-05-31T09:00:00+05:30, or without the offset for a local time; "
+            f"years {YEARS[0]} to {YEARS[-1]}.",
+            "invalid",
+        )
+
+
+def instant(time: datetime, zone: str) -> datetime:
+    """Return `time` in UTC; a naive one is meant in `zone`.
+
+    A local time that the zone skips is moved forward by the gap, one that it has twice means the first
+    (RFC 5545 §3.3.5).
+    """
+    return (time if time.tzinfo else time.replace(tzinfo=ZoneInfo(zone), fold=0)).astimezone(UTC)
+
+
+@extend_schema_field(OpenApiTypes.EMAIL)
+class AddressField(serializers.CharField):
+    """An e-mail address, held to the rules of the importer and stored as it stores them."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the address as it is to be stored."""
+        try:
+            return parse_address(trim(super().to_internal_value(data)))
+        except BadAddress as error:
+            raise serializers.ValidationError(str(error), "bad_address") from error
+
+
+@extend_schema_field(OpenApiTypes.EMAIL)
+class LowerCaseAddressField(AddressField):
+    """The same in lower case, as suppressions are kept."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the address in lower case."""
+        return super().to_internal_value(data).lower()
+
+
+@extend_schema_field(OpenApiTypes.OBJECT)
+class ObjectField(serializers.JSONField):
+    """A JSON object that PostgreSQL can store."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """Return the object."""
+        value = super().to_internal_value(data)
+        if not isinstance(value, dict):
+            raise serializers.ValidationError('Give an object, such as {"city": "Pune"}.', "not_an_object")
+        _refuse_unstorable(value)
+        return value
+
+
+def _refuse_unstorable(value: Any, depth: int = 0) -> None:
+    """Refuse what jsonb does not take (NUL, lone surrogates, NaN) and what no template could reach."""
+    if depth > MAX_DEPTH:
+        raise serializers.ValidationError(f"Nested more than {MAX_DEPTH} deep.", "too_deep")
+    match value:
+        case str() if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            raise serializers.ValidationError(
+                "A text in it contains NUL or half a surrogate pair.", "unstorable_text"
+            )
+        case float() if not math.isfinite(value):
+            raise serializers.ValidationError("A number in it is not finite.", "not_finite")
+        case dict():
+            for key, inner in value.items():
+                _refuse_unstorable(key, depth + 1)
+                _refuse_unstorable(inner, depth + 1)
+        case list():
+            for inner in value:
+                _refuse_unstorable(inner, depth + 1)

@@ -1,0 +1,168 @@
+"""Files on their way into an audience."""
+
+from functools import partial
+from typing import Any, cast
+
+from django.conf import settings
+from django.db import transaction
+from django.http import FileResponse
+from django_filters.rest_framework import DjangoFilterBackend
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema, extend_schema_field
+from rest_framework import mixins, serializers, status
+from rest_framework.exceptions import APIException, NotFound
+from rest_framework.filters import OrderingFilter
+from rest_framework.parsers import MultiPartParser
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from campaigns import tasks
+from campaigns.api.base import OperatorView, RowSerializer
+from campaigns.api.fields import ObjectField
+from campaigns.importing import jobs
+from campaigns.models import Audience, ImportJob, OnExisting
+from users.models import User
+
+FORM_BYTES = 1024 * 1024  # what the other fields of the form and its boundaries may add to the file
+
+
+class FileTooLarge(APIException):
+    """The upload is larger than IMPORT_MAX_BYTES."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_code = "too_large"
+
+
+class ImportSerializer(RowSerializer[ImportJob]):
+    """read = created + updated + unchanged + duplicate + refused, once completed."""
+
+    errors_csv = serializers.SerializerMethodField()
+
+    class Meta:
+        model = ImportJob
+        fields = [
+            "id",
+            "audience",
+            "original_name",
+            "mapping",
+            "on_existing",
+            "dry_run",
+            "status",
+            "problem",
+            "read",
+            "created",
+            "updated",
+            "unchanged",
+            "duplicate",
+            "refused",
+            "errors_csv",
+            "created_by",
+            "created_at",
+            "started_at",
+            "finished_at",
+        ]
+        read_only_fields = fields
+
+    @extend_schema_field(OpenApiTypes.URI)
+    def get_errors_csv(self, job: ImportJob) -> str | None:
+        """Return where the report of refused and duplicate rows is; none were, or not yet: null."""
+        if not job.errors_file:
+            return None
+        request: Request = self.context["request"]
+        list_path = request.path.partition("/imports/")[0]
+        return request.build_absolute_uri(f"{list_path}/imports/{job.pk}/errors.csv")
+
+
+class UploadSerializer(serializers.Serializer[Any]):
+    """The form: a CSV or XLSX file, and how to read it."""
+
+    file = serializers.FileField(allow_empty_file=True)
+    audience = serializers.PrimaryKeyRelatedField(queryset=Audience.objects.all())
+    mapping = ObjectField(
+        binary=True,
+        default=dict,
+        help_text='JSON: the column for each field, such as {"email": "Contact e-mail"}; guessed when empty.',
+    )
+    on_existing = serializers.ChoiceField(choices=OnExisting.choices, default=OnExisting.UPDATE)
+    dry_run = serializers.BooleanField(default=False)
+
+    def validate_mapping(self, mapping: dict[str, Any]) -> dict[str, str]:
+        """Refuse what names no column."""
+        for field, column in mapping.items():
+            if not isinstance(column, str):
+                raise serializers.ValidationError(f"{field}: a column is named by a text.", "invalid")
+        return mapping
+
+
+class CsvRenderer(BaseRenderer):
+    """Lets a client ask for text/csv; the file is sent as it is stored."""
+
+    media_type = "text/csv"
+    format = "csv"
+
+
+@extend_schema(tags=["imports"])
+class ImportView(mixins.ListModelMixin, mixins.RetrieveModelMixin, OperatorView[ImportJob]):
+    """Imports: POST a file, then follow its counters."""
+
+    queryset = ImportJob.objects.all()
+    serializer_class = ImportSerializer
+    parser_classes = [MultiPartParser]
+    filter_backends = [DjangoFilterBackend, OrderingFilter]
+    filterset_fields = ["audience", "status"]
+    ordering_fields = ["id", "created_at"]
+    ordering = ["-id"]
+    verbs = {"errors_csv": "view"}
+
+    @extend_schema(
+        summary="Import a CSV or XLSX file",
+        request={"multipart/form-data": UploadSerializer},
+        responses={202: ImportSerializer},
+    )
+    def create(self, request: Request) -> Response:
+        """Check and store the file; a worker imports it."""
+        _refuse_too_large(request)
+        upload = UploadSerializer(data=request.data)
+        upload.is_valid(raise_exception=True)
+        given = upload.validated_data
+        job = jobs.create_job(
+            given["audience"],
+            given["file"],
+            given["file"].name,
+            mapping=given["mapping"],
+            on_existing=given["on_existing"],
+            dry_run=given["dry_run"],
+            created_by=cast(User, request.user),
+        )
+        transaction.on_commit(partial(tasks.hint, tasks.import_recipients, job.pk))
+        data = self.get_serializer(job).data
+        return Response(data, status=status.HTTP_202_ACCEPTED, headers=self.get_success_headers(data))
+
+    @extend_schema(
+        summary="The rows that did not get in, with the reason for each",
+        responses={(200, "text/csv"): OpenApiTypes.BINARY},
+    )
+    def errors_csv(self, request: Request, pk: int) -> FileResponse:
+        """Send the report; it can be corrected and imported again."""
+        job = self.get_object()
+        if not job.errors_file:
+            raise NotFound("This import has refused no row so far.")
+        return FileResponse(
+            job.errors_file.open("rb"),
+            as_attachment=True,
+            filename=f"import-{job.pk}-errors.csv",
+            content_type="text/csv; charset=utf-8",
+        )
+
+    def get_renderers(self) -> list[BaseRenderer]:
+        """Offer text/csv where that is what there is."""
+        return [CsvRenderer(), JSONRenderer()] if self.action == "errors_csv" else super().get_renderers()
+
+
+def _refuse_too_large(request: Request) -> None:
+    """Refuse by the announced length, before anything is read."""
+    most = settings.IMPORT_MAX_BYTES + FORM_BYTES
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if not length.isdecimal() or int(length) > most:
+        raise FileTooLarge(f"A file may have {settings.IMPORT_MAX_BYTES:,} bytes.")

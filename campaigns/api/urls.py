@@ -1,0 +1,25 @@
+"""The addresses of the campaign resources."""
+
+from django.urls import path
+from rest_framework.routers import SimpleRouter
+
+from campaigns.api.audiences import AudienceView, RecipientView
+from campaigns.api.campaigns import CampaignView
+from campaigns.api.deliveries import DeliveryView
+from campaigns.api.imports import ImportView
+from campaigns.api.suppressions import SuppressionView
+from campaigns.api.templates import TemplateView
+
+router = SimpleRouter()
+router.register("audiences", AudienceView)
+router.register("recipients", RecipientView)
+router.register("imports", ImportView)
+router.register("templates", TemplateView)
+router.register("campaigns", CampaignView)
+router.register("deliveries", DeliveryView)
+router.register("suppressions", SuppressionView)
+
+urlpatterns = [
+    path("imports/<int:pk>/errors.csv", ImportView.as_view({"get": "errors_csv"})),
+    *router.urls,
+]
