@@ -1,7 +1,10 @@
 """Who says what a setting is: the environment, `.env`, or the running stack."""
 
 import itertools
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +87,11 @@ class TestOnlyOne:
         for _ in range(2):
             with only_one(tmp_path):
                 pass
+
+
+class TestUp:
+    def test_needs_no_setting_to_begin_with(self, tmp_path: Path) -> None:
+        command = [sys.executable, ROOT / "manage.py", "up", "--exit"]
+        environment = {"PATH": os.environ["PATH"], "LOCAL_DIR": str(tmp_path), "SECRET_KEY": ""}
+        refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert (refused.returncode, refused.stderr) == (1, "CommandError: --exit needs --demo.\n")
