@@ -161,6 +161,18 @@ REFUSED = [
         "Delete stray cells outside the table, or save it as CSV.",
     ),
     (
+        "nowhere.xlsx",
+        with_part(BOOK, SHEET, part(BOOK, SHEET).replace(b'r="B2"', b'r="B999999999"')),
+        'Sheet "People" reaches over 999,999,999 rows and 3 columns, more than 50,000,000 cells. '
+        "Delete stray cells outside the table, or save it as CSV.",
+    ),
+    (
+        "beyond.xlsx",  # calamine alone would abort the process for want of memory
+        with_part(BOOK, SHEET, part(BOOK, SHEET).replace(b'r="B2"', b'r="AAAAAA2"')),
+        'Sheet "People" has 12356631 columns; an import takes at most 100. '
+        "Delete the columns to the right of the table, even those that look empty.",
+    ),
+    (
         "entities.xlsx",
         with_part(
             BOOK,

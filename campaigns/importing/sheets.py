@@ -7,6 +7,7 @@ the reader would lay out in memory, stands in the XML alone.
 import re
 import zipfile
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import IO
 from xml.parsers import expat
 
@@ -14,7 +15,7 @@ from campaigns.importing.refusals import ImportRefused
 
 CHUNK = 1 << 20
 OVERLAP = 1024
-COLUMN = re.compile(rb"""\sr=["']([A-Za-z]{1,3})\d""")
+CELL = re.compile(rb"""\sr=["']([A-Za-z]+)(\d+)""")  # of any length: calamine believes XYZXYZ1 too
 ROW = re.compile(rb"""<(?:\w+:)?row\s[^>]*?\br=["'](\d+)""")
 FORMULA = re.compile(rb"<(?:\w+:)?f[\s/>]")
 
@@ -59,8 +60,10 @@ def measure(archive: zipfile.ZipFile, sheet: Sheet) -> Measure:
     with archive.open(sheet.path) as xml:
         while chunk := xml.read(CHUNK):
             data = tail + chunk
-            columns.update(COLUMN.findall(data))
-            found.rows = max(found.rows, *map(int, ROW.findall(data)), 0)
+            cells = CELL.findall(data)
+            columns.update(letters for letters, _ in cells)
+            rows = chain(ROW.findall(data), (row for _, row in cells))
+            found.rows = max(found.rows, max(map(int, rows), default=0))
             found.has_formulas = found.has_formulas or FORMULA.search(data) is not None
             tail = data[-OVERLAP:]
     found.columns = max(map(_column_index, (name.decode() for name in columns)), default=-1) + 1

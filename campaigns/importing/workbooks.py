@@ -32,12 +32,14 @@ LARGEST_EXACT = 2**53  # beyond it the digits of a float are no longer those tha
 def open_workbook(file: IO[bytes], *, mapping: Mapping[str, str], limits: Limits) -> Iterator[Table]:
     """The table in the one visible sheet that has an e-mail column. Raises ImportRefused("file")."""
     with _archive(file) as archive:
-        _refuse_bomb(archive, limits)
-        visible = sheets.visible_sheets(archive)
-        sizes = {sheet.name: _measured(archive, sheet, limits) for sheet in visible}
+        with _refusing_damage():
+            _refuse_bomb(archive, limits)
+            visible = sheets.visible_sheets(archive)
+            sizes = {sheet.name: _measured(archive, sheet, limits) for sheet in visible}
         found = _find(file, visible, mapping)
         columns = column_names(found.header, most=limits.columns)
-        formulas = sheets.formulas(archive, found.sheet) if sizes[found.sheet.name].has_formulas else {}
+        with _refusing_damage():
+            formulas = sheets.formulas(archive, found.sheet) if sizes[found.sheet.name].has_formulas else {}
         yield Table(columns, _lines(found, len(columns), formulas))
 
 
@@ -55,12 +57,22 @@ def _archive(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
         archive = zipfile.ZipFile(file)
         archive.getinfo("xl/workbook.xml")
         archive.getinfo("xl/_rels/workbook.xml.rels")
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+    except Exception as error:
         raise ImportRefused(
             "file", "The file is not an Excel workbook, though its name says so, or it is damaged."
         ) from error
     with archive:
         yield archive
+
+
+@contextmanager
+def _refusing_damage() -> Iterator[None]:
+    try:
+        yield
+    except ImportRefused:
+        raise
+    except Exception as error:  # zipfile tells of damage by a dozen classes, zlib.error among them
+        raise ImportRefused("file", f"The workbook is damaged: {error!r}.") from error
 
 
 def _refuse_bomb(archive: zipfile.ZipFile, limits: Limits) -> None:
@@ -74,20 +86,14 @@ def _refuse_bomb(archive: zipfile.ZipFile, limits: Limits) -> None:
             f"The workbook unpacks to {expanded:,} bytes from {packed:,}; that is not a table of people. "
             "Save it again, or as CSV.",
         )
-    try:
-        # zipfile stops at the declared size and then misses the checksum; calamine would read on
-        damaged = archive.testzip()
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        raise ImportRefused("file", f"The workbook is damaged: {error}.") from error
+    # zipfile stops at the declared size and then misses the checksum; calamine would read on
+    damaged = archive.testzip()
     if damaged:
         raise ImportRefused("file", f"The workbook is damaged: its part {damaged} has a wrong checksum.")
 
 
 def _measured(archive: zipfile.ZipFile, sheet: sheets.Sheet, limits: Limits) -> sheets.Measure:
-    try:
-        size = sheets.measure(archive, sheet)
-    except KeyError as error:
-        raise ImportRefused("file", f'The workbook is damaged: sheet "{sheet.name}" is missing.') from error
+    size = sheets.measure(archive, sheet)
     if size.columns > limits.columns:
         raise ImportRefused(
             "file",

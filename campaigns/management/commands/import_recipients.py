@@ -66,8 +66,6 @@ class Command(BaseCommand):
             raise self._refusal(refused.field, refused.message) from refused
 
     def _import(self, file: IO[bytes], options: dict[str, Any]) -> None:
-        mapping: dict[str, str] = options["mapping"]
-        jobs.check_upload(options["file"].name, file, size=options["file"].stat().st_size, mapping=mapping)
         audience = Audience.objects.filter(name__iexact=options["audience"]).first()
         if audience is None and options["dry_run"]:
             self._rehearse(file, options)
@@ -87,7 +85,7 @@ class Command(BaseCommand):
                 transaction.set_rollback(True)
 
     def _perform(self, audience: Audience | None, file: IO[bytes], options: dict[str, Any]) -> None:
-        with transaction.atomic():
+        with transaction.atomic():  # a file refused at once leaves no audience behind
             target = audience or Audience.objects.create(name=options["audience"])
             job = self._create(target, file, options)
         try:
