@@ -1,0 +1,133 @@
+"""Audiences and their recipients."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db import transaction
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from campaigns.admin.large import EstimatingPaginator
+from campaigns.admin.searching import with_address
+from campaigns.models import Audience, Campaign, DeliveryLog, Recipient
+from users.admin import ChoosesTimezone
+from users.admin_theme import ModelAdmin, RelatedFieldListFilter
+
+
+def recipient_counts(audience_ids: list[int]) -> dict[int, int]:
+    """How many recipients each of these audiences has; one query."""
+    counted = (
+        Recipient.objects.filter(audience__in=audience_ids)
+        .order_by()
+        .values_list("audience_id")
+        .annotate(Count("pk"))
+    )
+    return dict(counted)
+
+
+def delete_audience(audience: Audience) -> None:
+    """Delete an audience and its recipients without loading them. Raises ProtectedError."""
+    with transaction.atomic():
+        recipients = Recipient.objects.filter(audience=audience)
+        DeliveryLog.objects.filter(recipient__in=recipients).update(recipient=None)
+        recipients._raw_delete(recipients.db)
+        audience.delete()
+
+
+class AudienceList(ChangeList):
+    """Counts the recipients of the audiences on the page."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Fetch the page and its counts."""
+        super().get_results(request)
+        counts = recipient_counts([audience.pk for audience in self.result_list])
+        for audience in self.result_list:
+            audience.recipient_count = counts.get(audience.pk, 0)
+
+
+@admin.register(Audience)
+class AudienceAdmin(ModelAdmin[Audience]):
+    """Lists of recipients."""
+
+    list_display = ("name", "recipients", "created_at")
+    search_fields = ("name",)
+    fields = ("name", "description", "recipients", "created_at")
+    readonly_fields = ("recipients", "created_at")
+    change_form_outer_before_template = "admin/campaigns/audience/links.html"
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """The list that counts."""
+        return AudienceList
+
+    @admin.display(description="recipients")
+    def recipients(self, audience: Audience) -> SafeString | str:
+        """The number of recipients, leading to them."""
+        if audience._state.adding:
+            return "-"
+        count = getattr(audience, "recipient_count", None)
+        if count is None:
+            count = recipient_counts([audience.pk]).get(audience.pk, 0)
+        return format_html('<a class="mailer-link" href="{}">{}</a>', _list_of(audience), f"{count:,}")
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
+        """Say what would go, in numbers: naming each of a million recipients would take all memory."""
+        audiences = list(objs)
+        counts = recipient_counts([audience.pk for audience in audiences])
+        named = [f"{audience}: {counts.get(audience.pk, 0):,} recipients" for audience in audiences]
+        totals = {"audiences": len(audiences), "recipients": sum(counts.values())}
+        lacking = set() if self.has_delete_permission(request) else {"audience"}
+        protected = [
+            f"campaign {campaign}, sent to {campaign.audience}"
+            for campaign in Campaign.objects.filter(audience__in=audiences).select_related("audience")
+        ]
+        return named, totals, lacking, protected
+
+    def delete_model(self, request: HttpRequest, obj: Audience) -> None:
+        """Delete one."""
+        delete_audience(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: "QuerySet[Audience]") -> None:
+        """Delete the chosen ones, or none of them."""
+        with transaction.atomic():
+            for audience in queryset:
+                delete_audience(audience)
+
+
+@admin.register(Recipient)
+class RecipientAdmin(ChoosesTimezone, ModelAdmin[Recipient]):
+    """One address in one audience; the list stays quick at millions."""
+
+    list_display = ("email", "name", "audience", "timezone", "updated_at")
+    list_filter = (("audience", RelatedFieldListFilter),)
+    list_filter_submit = True
+    list_select_related = ("audience",)
+    search_fields = ("email",)
+    search_help_text = "An address, or a part of one"
+    autocomplete_fields = ("audience",)
+    readonly_fields = ("created_at", "updated_at")
+    fields = ("audience", "email", "name", "timezone", "attributes", "created_at", "updated_at")
+    ordering = ("-id",)
+    sortable_by = ()
+    paginator = EstimatingPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: "QuerySet[Recipient]", search_term: str
+    ) -> tuple["QuerySet[Recipient]", bool]:
+        """Find an address; no row can appear twice."""
+        if search_term:
+            queryset = with_address(queryset, search_term, owners=Audience, field="audience")
+        return queryset, False
+
+
+def _list_of(audience: Audience) -> str:
+    query = urlencode({"audience__id__exact": audience.pk})
+    return f"{reverse('admin:campaigns_recipient_changelist')}?{query}"

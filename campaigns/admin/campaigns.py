@@ -1,0 +1,297 @@
+"""Campaigns: a list and a page that follow the sending, and the buttons that steer it."""
+
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.loader import render_to_string
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_GET, require_POST
+
+from campaigns import preflight, progress
+from campaigns.admin import operating
+from campaigns.admin.operating import BUTTONS, ActionRefused, ScheduleForm, SendTestForm
+from campaigns.admin.summary import Summary
+from campaigns.admin.times import in_zone
+from campaigns.models import Campaign, CampaignStatus
+from campaigns.preflight import CampaignNotReady
+from users.admin import ChoosesTimezone
+from users.admin_theme import ModelAdmin, RelatedFieldListFilter
+
+EDITABLE = (CampaignStatus.DRAFT, CampaignStatus.SCHEDULED)
+MOST_FOLLOWED = 100
+# htmx: take this answer and ask no more, https://htmx.org/docs/#polling
+STOP_POLLING = 286
+
+
+def summaries(campaigns: list[Campaign]) -> dict[int, Summary]:
+    """What to show of each campaign, by id; one query, so that all are of the same instant."""
+    figures = progress.of_many(campaign.pk for campaign in campaigns)
+    return {
+        campaign.pk: Summary(campaign, figures[campaign.pk])
+        for campaign in campaigns
+        if campaign.pk in figures
+    }
+
+
+class CampaignList(ChangeList):
+    """Fetches the progress of the campaigns on the page."""
+
+    moving_ids: list[int]
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Fetch the page and its numbers."""
+        super().get_results(request)
+        found = summaries(list(self.result_list))
+        self.result_list = [campaign for campaign in self.result_list if campaign.pk in found]
+        for campaign in self.result_list:
+            campaign.summary = found[campaign.pk]
+        self.moving_ids = [pk for pk, summary in found.items() if summary.moving]
+
+
+@admin.register(Campaign)
+class CampaignAdmin(ChoosesTimezone, ModelAdmin[Campaign]):
+    """Mailings."""
+
+    list_display = ("title", "state", "delivery", "timing")
+    list_display_links = None
+    list_filter = ("status", ("audience", RelatedFieldListFilter))
+    list_filter_submit = True
+    list_select_related = ("audience",)
+    list_per_page = 25
+    list_before_template = "admin/campaigns/campaign/list_follow.html"
+    search_fields = ("name",)
+    autocomplete_fields = ("audience", "template")
+    sortable_by = ()
+    show_facets = admin.ShowFacets.NEVER
+    change_form_outer_before_template = "admin/campaigns/campaign/panel.html"
+    fieldsets = (
+        (None, {"fields": ("name", "audience", "template", "variables")}),
+        ("Sender", {"fields": ("from_email", "from_name", "reply_to")}),
+        ("Time", {"fields": ("timezone",)}),
+    )
+
+    # --- The list
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """The list with the numbers."""
+        return CampaignList
+
+    @admin.display(description="campaign", ordering="name")
+    def title(self, campaign: Campaign) -> SafeString:
+        """Name and audience."""
+        return format_html(
+            '<a class="mailer-title" href="{}">{}</a><span class="mailer-sub">to {}</span>',
+            reverse("admin:campaigns_campaign_change", args=[campaign.pk]),
+            campaign.name,
+            campaign.audience,
+        )
+
+    @admin.display(description="status")
+    def state(self, campaign: Campaign) -> SafeString:
+        """The status as a coloured label."""
+        return render_to_string("admin/campaigns/campaign/state.html", {"summary": _summary_of(campaign)})
+
+    @admin.display(description="delivery")
+    def delivery(self, campaign: Campaign) -> SafeString:
+        """The bar, the counts and the share accepted."""
+        return render_to_string("admin/campaigns/campaign/delivery.html", {"summary": _summary_of(campaign)})
+
+    @admin.display(description="time")
+    def timing(self, campaign: Campaign) -> str:
+        """When it started, or will."""
+        if campaign.started_at:
+            return f"started {in_zone(campaign.started_at, campaign.timezone)}"
+        if campaign.scheduled_at:
+            return f"starts {in_zone(campaign.scheduled_at, campaign.timezone)}"
+        return "-"
+
+    # --- The page
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Campaign | None:
+        """Return the campaign; locked while a form is saved, so that this cannot write over a start."""
+        campaign = super().get_object(request, object_id, from_field)
+        if campaign is not None and request.method == "POST":
+            return Campaign.objects.select_for_update().get(pk=campaign.pk)
+        return campaign
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Campaign | None = None) -> tuple[str, ...]:
+        """The zone belongs to the start time; both are changed by scheduling anew."""
+        return ("timezone",) if obj and obj.status == CampaignStatus.SCHEDULED else ()
+
+    def has_change_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
+        """Whether the fields may be changed: not once sending has begun."""
+        return self._may_operate(request) and (obj is None or obj.status in EDITABLE)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
+        """Whether it may be deleted: drafts only, for the others are the proof of what was sent."""
+        allowed = super().has_delete_permission(request, obj)
+        return allowed and (obj is None or obj.status == CampaignStatus.DRAFT)
+
+    def save_form(self, request: HttpRequest, form: "forms.ModelForm[Campaign]", change: bool) -> Any:
+        """Note who made it."""
+        campaign = super().save_form(request, form, change)
+        if not change:
+            campaign.created_by = request.user
+        return campaign
+
+    def save_model(
+        self, request: HttpRequest, obj: Campaign, form: "forms.ModelForm[Campaign]", change: bool
+    ) -> None:
+        """Write the form's own columns; the status is lifecycle's."""
+        if change:
+            obj.save(update_fields=[*form.cleaned_data, "updated_at"])
+        else:
+            obj.save()
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The page, with the numbers and buttons above the form."""
+        campaign = super().get_object(request, object_id)
+        panel = self._panel(request, campaign) if campaign and self.has_view_permission(request) else {}
+        return super().change_view(request, object_id, form_url, {**panel, **(extra_context or {})})
+
+    def _panel(self, request: HttpRequest, campaign: Campaign) -> dict[str, Any]:
+        buttons = self._buttons(request, campaign)
+        return {
+            "summary": summaries([campaign])[campaign.pk],
+            "times": _times(campaign),
+            "buttons": buttons,
+            "problems": _problems(campaign),
+        }
+
+    def _buttons(self, request: HttpRequest, campaign: Campaign) -> list[dict[str, Any]]:
+        if not self._may_operate(request):
+            return []
+        return [
+            {
+                "button": button,
+                "url": reverse(f"admin:campaigns_campaign_{button.action}", args=[campaign.pk]),
+                "form": _empty_form(button.form, campaign),
+            }
+            for button in BUTTONS.values()
+            if button.allowed(campaign.status)
+        ]
+
+    def _may_operate(self, request: HttpRequest) -> bool:
+        return super().has_change_permission(request)
+
+    # --- The addresses beside Django's own
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add what follows the sending, and one address for each button."""
+        wrap = self.admin_site.admin_view
+        operations = [
+            path(
+                f"<int:campaign_id>/{action}/",
+                wrap(require_POST(partial(self.operate, action=action))),
+                name=f"campaigns_campaign_{action}",
+            )
+            for action in BUTTONS
+        ]
+        return [
+            path("live/", wrap(self.live_list), name="campaigns_campaign_live_list"),
+            path("<int:campaign_id>/live/", wrap(self.live), name="campaigns_campaign_live"),
+            *operations,
+            *super().get_urls(),
+        ]
+
+    def operate(self, request: HttpRequest, campaign_id: int, action: str) -> HttpResponse:
+        """Do what a button says, or say why not; back to the page either way."""
+        campaign = get_object_or_404(Campaign, pk=campaign_id)
+        if not self._may_operate(request):
+            raise PermissionDenied
+        try:
+            done = operating.perform(action, campaign, request.POST, now=timezone.now())
+        except ActionRefused as refused:
+            for reason in refused.reasons:
+                messages.error(request, reason)
+        else:
+            self.log_change(request, campaign, done)
+            messages.success(request, done)
+        return HttpResponseRedirect(reverse("admin:campaigns_campaign_change", args=[campaign_id]))
+
+    @method_decorator(require_GET)
+    def live(self, request: HttpRequest, campaign_id: int) -> HttpResponse:
+        """The numbers of one campaign; the whole page anew once its status is not ?status any more."""
+        self._require_view_permission(request)
+        campaign = get_object_or_404(Campaign.objects.select_related("audience"), pk=campaign_id)
+        if campaign.status != request.GET.get("status"):
+            return HttpResponse(headers={"HX-Refresh": "true"})
+        return HttpResponse(
+            render_to_string(
+                "admin/campaigns/campaign/live.html",
+                {"summary": summaries([campaign])[campaign.pk], "times": _times(campaign)},
+            )
+        )
+
+    @method_decorator(require_GET)
+    def live_list(self, request: HttpRequest) -> HttpResponse:
+        """The labels and bars of the campaigns ?ids=1,2; 286 when none of them moves any more."""
+        self._require_view_permission(request)
+        try:
+            ids = [int(number) for number in request.GET.get("ids", "").split(",")]
+        except ValueError:
+            return HttpResponseBadRequest("ids: write them like 1,2,3.", content_type="text/plain")
+        campaigns = list(Campaign.objects.filter(pk__in=ids[:MOST_FOLLOWED]).select_related("audience"))
+        found = list(summaries(campaigns).values())
+        moving = any(summary.moving for summary in found)
+        return HttpResponse(
+            render_to_string("admin/campaigns/campaign/live_list.html", {"summaries": found}),
+            status=HTTPStatus.OK if moving else STOP_POLLING,
+        )
+
+    def _require_view_permission(self, request: HttpRequest) -> None:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+
+
+def _summary_of(campaign: Campaign) -> Summary:
+    summary: Summary = campaign.summary  # type: ignore[attr-defined]  # CampaignList put it there
+    return summary
+
+
+def _times(campaign: Campaign) -> list[tuple[str, str]]:
+    labelled = (
+        ("Starts", campaign.scheduled_at if campaign.status == CampaignStatus.SCHEDULED else None),
+        ("Started", campaign.started_at),
+        ("Ended", campaign.finished_at),
+    )
+    return [(label, in_zone(moment, campaign.timezone)) for label, moment in labelled if moment]
+
+
+def _problems(campaign: Campaign) -> list[str]:
+    """What would keep the campaign from starting, in words."""
+    if campaign.status not in EDITABLE:
+        return []
+    try:
+        preflight.check(campaign)
+    except CampaignNotReady as not_ready:
+        return operating.in_words(not_ready.problems)
+    return []
+
+
+def _empty_form(form: type[forms.Form] | None, campaign: Campaign) -> forms.Form | None:
+    if form is ScheduleForm:
+        start_at = campaign.scheduled_at
+        local = f"{start_at.astimezone(ZoneInfo(campaign.timezone)):%Y-%m-%dT%H:%M}" if start_at else ""
+        return ScheduleForm(initial={"start_at": local, "timezone": campaign.timezone})
+    return SendTestForm() if form is SendTestForm else None

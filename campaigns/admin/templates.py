@@ -1,0 +1,151 @@
+"""E-mail templates: what cannot be compiled is refused, and a preview shows the rest."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.template.loader import render_to_string
+from django.urls import URLPattern, path
+from django.utils.decorators import method_decorator
+from django.utils.html import escape
+from django.views.decorators.http import require_GET, require_POST
+
+from campaigns.composing import CannotRender, CompiledMessage, Sender, TemplateRefused, compile_message
+from campaigns.models import EmailTemplate, Recipient
+from users.admin_theme import ModelAdmin, ModelForm
+
+_SENDER = Sender("preview@example.com")
+_FIELDS = {"subject": "subject", "HTML": "html", "text": "text"}
+
+
+def compiled(subject: str, html: str, text: str) -> CompiledMessage:
+    """Compile a template as a campaign would. Raises TemplateRefused."""
+    return compile_message(_SENDER, subject=subject, html=html, text=text)
+
+
+def sample_context(message: CompiledMessage) -> dict[str, Any]:
+    """The newest recipient's values; fields that they do not have show their names."""
+    recipient = Recipient.objects.order_by("-id").first() or Recipient(email="reader@example.com")
+    own = {"email": recipient.email, "name": recipient.name, "timezone": recipient.timezone}
+    known = {**recipient.attributes, **own, "unsubscribe_url": "#unsubscribe"}
+    return {name: f"[{name}]" for name in message.variables - known.keys()} | known
+
+
+def in_frame(document: str, *, images: bool = False, status: int = 200) -> HttpResponse:
+    """Answer with a mail for a frame on our own pages: no scripts, no requests, unless for pictures."""
+    sources = "data: https: http:" if images else "data:"
+    return HttpResponse(
+        document,
+        status=status,
+        headers={
+            "Content-Security-Policy": (
+                f"sandbox; default-src 'none'; img-src {sources}; style-src 'unsafe-inline'; "
+                "frame-ancestors 'self'"
+            ),
+            "X-Frame-Options": "SAMEORIGIN",
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-store",
+        },
+    )
+
+
+def preview(subject: str, html: str, text: str, *, images: bool = False) -> HttpResponse:
+    """The HTML part with sample values, the text part where there is no HTML; 422 with the reason if none."""
+    try:
+        message = compiled(subject, html, text)
+        context = sample_context(message)
+        if message.html is not None:
+            return in_frame(message.html.render(context), images=images)
+        return in_frame(_page(message.text.render(context)))
+    except (TemplateRefused, CannotRender) as refusal:
+        return in_frame(_page(str(refusal)), status=422)
+
+
+def _page(text: str) -> str:
+    return f'<!doctype html><pre style="font:14px/1.5 sans-serif;white-space:pre-wrap">{escape(text)}</pre>'
+
+
+class TemplateForm(ModelForm[EmailTemplate]):
+    """Refuses what a campaign could not compile, naming field and line."""
+
+    class Meta:
+        model = EmailTemplate
+        fields = ("name", "description", "subject", "html", "text")
+
+    def clean(self) -> dict[str, Any] | None:
+        """Compile the three parts together."""
+        cleaned = super().clean() or self.cleaned_data
+        subject, html, text = (cleaned.get(name, "") for name in ("subject", "html", "text"))
+        if subject and (html or text):
+            try:
+                compiled(subject, html, text)
+            except TemplateRefused as refusal:
+                raise ValidationError(
+                    {_FIELDS[refusal.part]: f"Line {refusal.line}: {refusal.problem}."}
+                ) from refusal
+        return cleaned
+
+
+@admin.register(EmailTemplate)
+class EmailTemplateAdmin(ModelAdmin[EmailTemplate]):
+    """What mails say."""
+
+    form = TemplateForm
+    list_display = ("name", "subject", "updated_at")
+    search_fields = ("name", "subject")
+    change_form_outer_after_template = "admin/campaigns/emailtemplate/preview.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the previews: of what is stored, and of what stands in the form."""
+        wrap = self.admin_site.admin_view
+        return [
+            path(
+                "<int:template_id>/preview/",
+                wrap(self.preview_stored),
+                name="campaigns_emailtemplate_preview",
+            ),
+            path("preview/", wrap(self.preview_form), name="campaigns_emailtemplate_preview_form"),
+            path("summary/", wrap(self.summarise_form), name="campaigns_emailtemplate_summary"),
+            *super().get_urls(),
+        ]
+
+    @method_decorator(require_GET)
+    def preview_stored(self, request: HttpRequest, template_id: int) -> HttpResponse:
+        """A stored template as a mail."""
+        template = get_object_or_404(EmailTemplate, pk=template_id)
+        self._require_view_permission(request)
+        return preview(template.subject, template.html, template.text, images="images" in request.GET)
+
+    @method_decorator(require_POST)
+    def preview_form(self, request: HttpRequest) -> HttpResponse:
+        """The posted `subject`, `html` and `text` as a mail; stores nothing."""
+        self._require_view_permission(request)
+        return preview(*_posted(request), images="images" in request.POST)
+
+    @method_decorator(require_POST)
+    def summarise_form(self, request: HttpRequest) -> HttpResponse:
+        """What the frame does not show of the posted template: subject, plain text, or why it is refused."""
+        self._require_view_permission(request)
+        return HttpResponse(
+            render_to_string("admin/campaigns/emailtemplate/summary.html", _summary(*_posted(request)))
+        )
+
+    def _require_view_permission(self, request: HttpRequest) -> None:
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+
+
+def _posted(request: HttpRequest) -> tuple[str, str, str]:
+    subject, html, text = (request.POST.get(name, "") for name in ("subject", "html", "text"))
+    return subject, html, text
+
+
+def _summary(subject: str, html: str, text: str) -> dict[str, str]:
+    try:
+        message = compiled(subject, html, text)
+        context = sample_context(message)
+        return {"subject": message.subject.render(context), "text": message.text.render(context)}
+    except (TemplateRefused, CannotRender) as refusal:
+        return {"problem": str(refusal)}

@@ -1,0 +1,23 @@
+"""Times as a campaign's people read and write them: in its own zone."""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+_FORMAT = "%a %d %b %Y, %H:%M"
+
+
+def in_zone(moment: datetime, zone: str) -> str:
+    """Such as "Mon 01 Dec 2026, 14:00 Asia/Kolkata (08:30 UTC)"."""
+    local = moment.astimezone(ZoneInfo(zone))
+    utc = moment.astimezone(UTC)
+    utc_format = "%H:%M" if utc.date() == local.date() else _FORMAT
+    return f"{local:{_FORMAT}} {zone} ({utc:{utc_format}} UTC)"
+
+
+def from_zone(local: datetime, zone: str) -> datetime:
+    """The instant, in UTC, at which the clocks of `zone` show the naive `local`.
+
+    Where they skip it (summer time begins) the same distance after the gap, where they show it twice the
+    first: RFC 5545 §3.3.5.
+    """
+    return local.replace(tzinfo=ZoneInfo(zone), fold=0).astimezone(UTC)

@@ -1,0 +1,254 @@
+"""Every page of the admin answers, and lists of large tables count no further than they must."""
+
+import re
+
+import pytest
+from django.contrib import admin
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from django_celery_results.models import TaskResult
+
+from campaigns.admin import large
+from campaigns.models import Audience, Batch, Campaign, DeliveryLog, EmailTemplate, Recipient, Suppression
+from tests.admin_helpers import PASSWORD, client_of, operator, superuser
+from tests.campaign_helpers import started
+from users.models import User
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def boss() -> Client:
+    return client_of(superuser())
+
+
+def _models() -> list[str]:
+    return sorted(f"{model._meta.app_label}_{model._meta.model_name}" for model in admin.site._registry)
+
+
+class TestPages:
+    def test_every_model_has_one(self) -> None:
+        assert set(_models()) >= {
+            "auth_group",
+            "campaigns_audience",
+            "campaigns_batch",
+            "campaigns_campaign",
+            "campaigns_deliverylog",
+            "campaigns_emailtemplate",
+            "campaigns_importjob",
+            "campaigns_recipient",
+            "campaigns_suppression",
+            "django_celery_beat_crontabschedule",
+            "django_celery_beat_periodictask",
+            "django_celery_results_taskresult",
+            "users_user",
+        }
+
+    @pytest.mark.parametrize("name", _models())
+    def test_the_list_and_the_form_for_a_new_one_answer(self, boss: Client, name: str) -> None:
+        assert boss.get(reverse(f"admin:{name}_changelist")).status_code == 200
+        read_only = ("campaigns_batch", "campaigns_deliverylog", "campaigns_importjob")
+        expected = 403 if name in read_only else 200
+        assert boss.get(reverse(f"admin:{name}_add")).status_code == expected
+
+    def test_the_page_of_each_row_answers(self, boss: Client, campaign: Campaign) -> None:
+        started(campaign)
+        interval = IntervalSchedule.objects.create(every=1, period="days")
+        rows = [
+            campaign,
+            campaign.audience,
+            campaign.template,
+            Recipient.objects.first(),
+            Batch.objects.first(),
+            DeliveryLog.objects.first(),
+            Suppression.objects.create(email="no@example.com"),
+            User.objects.first(),
+            interval,
+            PeriodicTask.objects.create(name="a", task="b", interval=interval),
+            TaskResult.objects.create(task_id="1"),
+        ]
+        for row in rows:
+            assert row is not None
+            name = f"admin:{row._meta.app_label}_{row._meta.model_name}"
+            for page in ("change", "history"):
+                assert boss.get(reverse(f"{name}_{page}", args=[row.pk])).status_code == 200, (name, page)
+
+    def test_the_first_page_answers_in_each_state(self, boss: Client, campaign: Campaign) -> None:
+        page = boss.get("/admin/")
+        assert page.status_code == 200
+        assert "Nothing is being sent." in page.text
+        started(campaign)
+        running = boss.get("/admin/").text
+        assert f'id="campaign-{campaign.pk}-delivery"' in running
+        assert f"live/?ids={campaign.pk}" in running
+        assert "<b>5</b> pending" in running
+
+    def test_an_operator_without_permissions_sees_no_numbers(self, campaign: Campaign) -> None:
+        page = client_of(operator()).get("/admin/")
+        assert page.status_code == 200
+        assert campaign.name not in page.text
+        assert 'class="mailer-card"' not in page.text
+
+    def test_strangers_are_asked_to_sign_in(self, client: Client, campaign: Campaign) -> None:
+        for address in ("/admin/", "/admin/campaigns/recipient/", "/admin/import-recipients/"):
+            answer = client.get(address)
+            assert (answer.status_code, answer["Location"].split("?")[0]) == (302, "/admin/login/")
+
+    def test_signing_in_takes_the_address_in_any_case(self, client: Client) -> None:
+        superuser()
+        answer = client.post("/admin/login/", {"username": "BOSS@Example.com", "password": PASSWORD})
+        assert answer.status_code == 302
+
+
+class TestUsers:
+    def test_are_added_with_an_address_and_a_password(self, boss: Client) -> None:
+        answer = boss.post(
+            reverse("admin:users_user_add"),
+            {
+                "email": "new@example.com", "name": "New", "timezone": "Asia/Kolkata",
+                "usable_password": "true", "password1": PASSWORD, "password2": PASSWORD,
+            },
+        )  # fmt: skip
+        assert answer.status_code == 302
+        assert User.objects.get(email="new@example.com").check_password(PASSWORD)
+
+    def test_an_address_is_taken_whatever_its_case(self, boss: Client) -> None:
+        answer = boss.post(
+            reverse("admin:users_user_add"),
+            {"email": "Boss@Example.com", "timezone": "UTC", "password1": PASSWORD, "password2": PASSWORD},
+        )
+        assert answer.status_code == 200
+        assert "A user with this e-mail address exists already." in answer.text
+        assert User.objects.count() == 1
+
+
+class TestSuppressions:
+    def test_are_kept_in_lower_case(self, boss: Client) -> None:
+        boss.post(
+            reverse("admin:campaigns_suppression_add"), {"email": "No.More@Example.COM", "reason": "manual"}
+        )
+        assert Suppression.objects.get().email == "no.more@example.com"
+
+
+class TestAudiences:
+    def test_show_how_many_recipients_they_have_in_one_query(self, boss: Client, audience: Audience) -> None:
+        Audience.objects.create(name="Empty")
+        page = boss.get(reverse("admin:campaigns_audience_changelist"))
+        counts = re.findall(r'audience__id__exact=\d+">(\d+)</a>', page.text)
+        assert counts == ["0", "5"]
+
+    def test_are_deleted_with_their_recipients(self, boss: Client, audience: Audience) -> None:
+        address = reverse("admin:campaigns_audience_delete", args=[audience.pk])
+        assert "Friends: 5 recipients" in boss.get(address).text
+        assert boss.post(address, {"post": "yes"}).status_code == 302
+        assert (Audience.objects.count(), Recipient.objects.count()) == (0, 0)
+
+    def test_stay_while_a_campaign_needs_them(self, boss: Client, campaign: Campaign) -> None:
+        address = reverse("admin:campaigns_audience_delete", args=[campaign.audience_id])
+        assert "campaign May, sent to Friends" in boss.get(address).text
+        assert boss.post(address, {"post": "yes"}).status_code == 200
+        assert Recipient.objects.count() == 5
+
+
+class TestLargeLists:
+    def test_are_counted_exactly_up_to_a_bound_and_estimated_above(
+        self, boss: Client, audience: Audience, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        page = boss.get("/admin/campaigns/recipient/")
+        assert "5 recipients" in page.text
+        assert "about 5" not in page.text
+        monkeypatch.setattr(large, "EXACT", 3)
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE campaigns_recipient")
+        assert "about 5" in boss.get("/admin/campaigns/recipient/").text
+
+    def test_an_address_is_found_by_the_index(self, boss: Client, audience: Audience) -> None:
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            page = boss.get("/admin/campaigns/recipient/", {"q": " P3@Example.com "})
+        assert set(re.findall(r"p\d@example\.com", page.text)) == {"p3@example.com"}
+        searches = [query["sql"] for query in queries if "LOWER(" in query["sql"]]
+        assert searches
+        assert all('"audience_id" IN (' in search for search in searches)
+
+    def test_part_of_an_address_is_enough(self, boss: Client, audience: Audience) -> None:
+        page = boss.get("/admin/campaigns/recipient/", {"q": "P3@"})
+        assert set(re.findall(r"p\d@example\.com", page.text)) == {"p3@example.com"}
+
+    def test_deliveries_are_filtered_by_campaign_and_status(self, boss: Client, campaign: Campaign) -> None:
+        (batch_id,) = started(campaign)
+        DeliveryLog.objects.filter(email="p1@example.com").update(status="sent")
+        Batch.objects.filter(pk=batch_id).update(pending=4, sent=1)
+
+        def shown(**filters: object) -> set[str]:
+            page = boss.get("/admin/campaigns/deliverylog/", filters)
+            assert page.status_code == 200
+            return set(re.findall(r"p\d@example\.com", page.text))
+
+        assert shown(campaign__id__exact=campaign.pk, status__exact="sent") == {"p1@example.com"}
+        assert len(shown(campaign__id__exact=campaign.pk, status__exact="pending")) == 4
+        assert shown(campaign__id__exact=campaign.pk, status__exact="failed") == set()
+        assert shown(status__exact="nonsense") == set()
+
+    def test_the_ledger_cannot_be_written(self, boss: Client, campaign: Campaign) -> None:
+        started(campaign)
+        row = DeliveryLog.objects.first()
+        assert row is not None
+        for page in ("change", "delete"):
+            address = reverse(f"admin:campaigns_deliverylog_{page}", args=[row.pk])
+            assert boss.post(address, {"status": "sent"}).status_code == 403
+        assert set(DeliveryLog.objects.values_list("status", flat=True)) == {"pending"}
+
+
+class TestTemplates:
+    def _post(self, boss: Client, **parts: str) -> str:
+        data = {"name": "T", "subject": "Hi", "html": "", "text": "", **parts}
+        return boss.post(reverse("admin:campaigns_emailtemplate_add"), data).text
+
+    def test_what_cannot_be_compiled_is_refused_by_field_and_line(self, boss: Client) -> None:
+        page = self._post(boss, html="<p>\n{{ name.upper() }}</p>")
+        assert "Line 2: calls are not available" in page
+        assert "Line 1:" in self._post(boss, subject="{{ oops", html="<p>a</p>")
+        assert not EmailTemplate.objects.exists()
+
+    def test_a_good_one_is_kept(self, boss: Client) -> None:
+        self._post(boss, html="<p>{{ name }}</p>")
+        assert EmailTemplate.objects.get().html == "<p>{{ name }}</p>"
+
+    def test_the_preview_runs_no_scripts_and_asks_no_server(
+        self, boss: Client, audience: Audience, template: EmailTemplate
+    ) -> None:
+        address = reverse("admin:campaigns_emailtemplate_preview", args=[template.pk])
+        answer = boss.get(address)
+        assert "Dear P 4 of Pune" in answer.text
+        policy = answer["Content-Security-Policy"]
+        assert "sandbox;" in policy
+        assert "default-src 'none'" in policy
+        assert "img-src data:;" in policy
+        assert answer["X-Frame-Options"] == "SAMEORIGIN"
+        assert "img-src data: https:" in boss.get(address, {"images": 1})["Content-Security-Policy"]
+
+    def test_the_preview_of_the_form_stores_nothing(self, boss: Client, audience: Audience) -> None:
+        answer = boss.post(
+            reverse("admin:campaigns_emailtemplate_preview_form"),
+            {"subject": "S", "html": "<b>{{ name }}, {{ nickname }}</b>"},
+        )
+        assert answer.text == "<b>P 4, [nickname]</b>"
+        assert not EmailTemplate.objects.exists()
+
+    def test_the_preview_says_why_there_is_none(self, boss: Client) -> None:
+        data = {"subject": "S", "html": "{% if %}"}
+        answer = boss.post(reverse("admin:campaigns_emailtemplate_preview_form"), data)
+        assert answer.status_code == 422
+        assert "HTML, line 1" in answer.text
+        summary = boss.post(reverse("admin:campaigns_emailtemplate_summary"), data)
+        assert "HTML, line 1" in summary.text
+
+    def test_the_preview_wants_the_permission(self, template: EmailTemplate) -> None:
+        client = client_of(operator())
+        address = reverse("admin:campaigns_emailtemplate_preview", args=[template.pk])
+        assert client.get(address).status_code == 403

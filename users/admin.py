@@ -1,0 +1,101 @@
+"""Operators and users in the admin."""
+
+from typing import Any
+from zoneinfo import available_timezones
+
+from django import forms
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.http import HttpRequest
+
+from users.admin_theme import (
+    AdminPasswordChangeForm,
+    AdminUserCreationForm,
+    ModelAdmin,
+    Select,
+    UserChangeForm,
+)
+from users.admin_theme import (
+    UserAdmin as ThemedUserAdmin,
+)
+from users.models import User
+
+
+def timezone_choices() -> list[tuple[str, str]]:
+    """Every zone of the IANA database, by name."""
+    return [(name, name) for name in sorted(available_timezones())]
+
+
+class ChoosesTimezone:
+    """For a ModelAdmin whose model has a `timezone`: a list to choose from in place of a text field."""
+
+    def formfield_for_dbfield(
+        self, db_field: "models.Field[Any, Any]", request: HttpRequest, **kwargs: Any
+    ) -> forms.Field | None:
+        """Return the form field for a column."""
+        if db_field.name != "timezone":
+            field: forms.Field | None = super().formfield_for_dbfield(db_field, request, **kwargs)  # type: ignore[misc]  # a mixin of ModelAdmin
+            return field
+        empty = [("", "not known")] if db_field.blank else []
+        return forms.ChoiceField(
+            choices=[*empty, *timezone_choices()],
+            required=not db_field.blank,
+            initial=db_field.get_default(),
+            help_text=str(db_field.help_text),
+            widget=Select(),
+        )
+
+
+class UserAddForm(AdminUserCreationForm[User]):
+    """A new account: the address, and a password or none."""
+
+    class Meta:
+        model = User
+        fields = ("email", "name", "timezone")
+
+    def clean_email(self) -> str:
+        """Refuse an address that is taken, however it is capitalised."""
+        email: str = self.cleaned_data["email"]
+        if User.objects.filter(email__iexact=email).exists():
+            raise ValidationError("A user with this e-mail address exists already.")
+        return email
+
+
+@admin.register(User)
+class UserAdmin(ChoosesTimezone, ThemedUserAdmin[User]):
+    """Accounts, which sign in with their e-mail address."""
+
+    form = UserChangeForm[User]
+    add_form = UserAddForm
+    change_password_form = AdminPasswordChangeForm
+    list_display = ("email", "name", "is_staff", "is_active", "last_login")
+    list_filter = ("is_staff", "is_superuser", "is_active", "groups")
+    search_fields = ("email", "name")
+    ordering = ("email",)
+    readonly_fields = ("last_login", "created_at")
+    fieldsets = (
+        (None, {"fields": ("email", "password")}),
+        ("Person", {"fields": ("name", "timezone")}),
+        ("Rights", {"fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")}),
+        ("Dates", {"fields": ("last_login", "created_at")}),
+    )
+    add_fieldsets = (
+        (
+            None,
+            {
+                "classes": ("wide",),
+                "fields": ("email", "name", "timezone", "usable_password", "password1", "password2"),
+            },
+        ),
+    )
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin[Group]):
+    """Groups of operators with the same rights."""
