@@ -1,6 +1,5 @@
 """A message cut once into what is the same for everybody and the slots that differ."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,12 +9,23 @@ from jinja2 import Template, TemplateError, nodes
 from jinja2.meta import find_undeclared_variables
 from markupsafe import escape
 
+from campaigns.composing.bounds import bounded
 from campaigns.composing.grammar import HTML, PLAIN, FieldsEnvironment, parse
+from campaigns.composing.headers import single_line
 from campaigns.composing.plain_text import plain_text_template
 
 Context = Mapping[str, Any]
 
-_NOT_IN_HEADERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # RFC 5322 §2.2
+# what Jinja2 and its filters raise where values do not fit; `truncate` asserts
+_MISFITS = (
+    ArithmeticError,
+    AssertionError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    TemplateError,
+)
 
 
 class CannotRender(ValueError):
@@ -104,8 +114,8 @@ def _filler(node: nodes.Node, environment: FieldsEnvironment) -> Callable[[Conte
 
     def fill(context: Context) -> str:
         try:
-            return template.render(context)
-        except (ArithmeticError, LookupError, TypeError, ValueError, TemplateError) as error:
+            return bounded(template.generate(context))
+        except _MISFITS as error:
             raise CannotRender(f"template, line {node.lineno}: {error}") from error
 
     return fill
@@ -136,8 +146,3 @@ def _one_line(text: CompiledText) -> CompiledText:
 
 def _single_line_slot(slot: Slot) -> Slot:
     return Slot(lambda context: single_line(slot.fill(context)))
-
-
-def single_line(value: str) -> str:
-    """Replace control characters and line breaks by spaces, so that `value` can stand in a header."""
-    return _NOT_IN_HEADERS.sub(" ", value)

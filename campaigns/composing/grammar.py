@@ -8,9 +8,11 @@ was not given to it. Jinja2's own sandbox alone does not promise that: it runs `
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jinja2 import ChainableUndefined, TemplateSyntaxError, nodes
+from jinja2 import TemplateSyntaxError, nodes
 from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from campaigns.composing import bounds
 
 FILTERS = frozenset(("default", "d", "escape", "e", "join", "first", "last", "length", "round")) | frozenset(
     ("capitalize", "lower", "title", "trim", "truncate", "upper")
@@ -18,6 +20,8 @@ FILTERS = frozenset(("default", "d", "escape", "e", "join", "first", "last", "le
 TESTS = frozenset(("defined", "undefined", "none"))
 LOOP_FIELDS = frozenset(("index", "index0", "first", "last", "length"))
 MAX_LOOP_DEPTH = 2
+MAX_NESTING = 50  # Python's own compiler gives up at 100 levels
+MAX_CONSTRUCTS = 10_000
 MAX_TEMPLATE_CHARACTERS = 1_000_000
 
 _ALLOWED = (
@@ -55,6 +59,7 @@ _INSTEAD: dict[type[nodes.Node], str] = {
     nodes.BinExpr: "templates do not calculate; put the result into a field",
     nodes.UnaryExpr: "templates do not calculate; put the result into a field",
     nodes.Concat: "write the values one after the other: {{ a }}{{ b }}",
+    nodes.Scope: "escaping is not a template's business",
     nodes.Dict: "put the values into a field",
     nodes.Slice: "use the filters first, last or truncate",
 }
@@ -73,6 +78,8 @@ class TemplateRefused(ValueError):
 class FieldsEnvironment(ImmutableSandboxedEnvironment):
     """Jinja2 in which a dot reads a key of a mapping, and nothing else of anything."""
 
+    context_class = bounds.FieldsContext
+
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, LoopContext) and attribute in LOOP_FIELDS:
             return getattr(obj, attribute)
@@ -81,10 +88,15 @@ class FieldsEnvironment(ImmutableSandboxedEnvironment):
     def getitem(self, obj: Any, argument: Any) -> Any:
         if isinstance(obj, Mapping) or (isinstance(obj, list | tuple) and isinstance(argument, int)):
             try:
-                return obj[argument]
+                value = obj[argument]
             except LookupError:
-                pass
+                value = None
+            if value is not None:
+                return value
         return self.undefined(obj=obj, name=argument)
+
+
+_ITEMS = " items"  # no template can name a filter with a space
 
 
 def _blank_for_none(value: Any) -> Any:
@@ -94,11 +106,13 @@ def _blank_for_none(value: Any) -> Any:
 def _environment(*, autoescape: bool) -> FieldsEnvironment:
     environment = FieldsEnvironment(
         autoescape=autoescape,
-        undefined=ChainableUndefined,
+        undefined=bounds.Missing,
         keep_trailing_newline=True,
         finalize=_blank_for_none,
     )
     environment.globals.clear()
+    environment.filters.update({"join": bounds.join, "round": bounds.round_, _ITEMS: bounds.items})
+    environment.tests["none"] = bounds.is_none
     return environment
 
 
@@ -119,20 +133,38 @@ def parse(part: str, source: str, environment: FieldsEnvironment) -> nodes.Templ
         tree = environment.parse(source)
     except TemplateSyntaxError as error:
         raise TemplateRefused(part, error.lineno, error.message or "it does not parse") from error
-    for problem_node, problem in _problems(tree, loops=0):
-        raise TemplateRefused(part, problem_node.lineno, problem)
+    except RecursionError as error:
+        raise TemplateRefused(part, 1, _TOO_DEEP) from error
+    for line, problem in _problems(tree):
+        raise TemplateRefused(part, line, problem)
+    if sum(1 for _ in tree.find_all(nodes.Node)) > MAX_CONSTRUCTS:
+        raise TemplateRefused(part, 1, f"it has more than {MAX_CONSTRUCTS:,} constructs")
+    for loop in tree.find_all(nodes.For):
+        loop.iter = nodes.Filter(loop.iter, _ITEMS, [], [], None, None, lineno=loop.lineno)
+    tree.set_environment(environment)
     return tree
 
 
-def _problems(node: nodes.Node, *, loops: int) -> Iterator[tuple[nodes.Node, str]]:
-    """Yield what is not allowed, in the order of the text."""
-    problem = _problem(node, loops)
+_TOO_DEEP = f"it is nested more than {MAX_NESTING} deep"
+
+
+def _problems(
+    node: nodes.Node, *, line: int = 1, loops: int = 0, depth: int = 0
+) -> Iterator[tuple[int, str]]:
+    """Yield the line and the words of what is not allowed, in the order of the text."""
+    line = node.lineno or _line_inside(node) or line
+    problem = _TOO_DEEP if depth > MAX_NESTING else _problem(node, loops)
     if problem:
-        yield node, problem
+        yield line, problem
         return
     inside = loops + isinstance(node, nodes.For)
     for child in node.iter_child_nodes():
-        yield from _problems(child, loops=inside)
+        yield from _problems(child, line=line, loops=inside, depth=depth + 1)
+
+
+def _line_inside(node: nodes.Node) -> int:
+    """Return a line for a node that Jinja2 gave none."""
+    return next((child.lineno for child in node.iter_child_nodes() if child.lineno), 0)
 
 
 def _problem(node: nodes.Node, loops: int) -> str | None:
@@ -156,6 +188,6 @@ def _problem(node: nodes.Node, loops: int) -> str | None:
             return "loops cannot be recursive"
         case nodes.Getattr(attr=key) if key.startswith("_"):
             return f"the key {key!r} starts with an underscore; such keys cannot be read"
-        case nodes.Getitem(arg=argument) if not isinstance(argument, nodes.Const):
+        case nodes.Getitem(arg=argument) if not isinstance(argument, nodes.Const | nodes.Slice):
             return "a key is written out, such as {{ order['id'] }}"
     return None

@@ -1,9 +1,12 @@
 """The plain-text part of a message that was written in HTML only."""
 
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 
-_CONSTRUCT = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+from campaigns.composing.grammar import HTML
+
+_BRACES = re.compile(r"\{[{%#]")
 _MARKER = re.compile("\ue000(\\d+)\ue001")
 _BLOCKS = frozenset(("address", "article", "blockquote", "div", "p", "section", "table", "tr")) | frozenset(
     ("br", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "ul")
@@ -18,15 +21,27 @@ def plain_text_template(html: str) -> str:
     displayed (a preheader) is left out.
     """
     constructs: list[str] = []
-
-    def hide(match: re.Match[str]) -> str:
-        constructs.append(match.group())
-        return f"\ue000{len(constructs) - 1}\ue001"
-
     reader = _Reader()
-    reader.feed(_CONSTRUCT.sub(hide, html))
+    for piece in _without_constructs(html, constructs):
+        reader.feed(piece)
     reader.close()
-    return _MARKER.sub(lambda match: constructs[int(match.group(1))], reader.text()) + "\n"
+    # braces that were written as entities are words to show, not constructs
+    text = _BRACES.sub(lambda match: f"{{{{ '{match.group()}' }}}}", reader.text())
+    return _MARKER.sub(lambda match: constructs[int(match.group(1))], text) + "\n"
+
+
+def _without_constructs(html: str, constructs: list[str]) -> Iterator[str]:
+    """Yield the HTML with a marker for each construct, which is appended to `constructs`."""
+    construct = ""
+    for _, kind, value in HTML.lex(html):
+        if construct or kind in ("variable_begin", "block_begin"):
+            construct += value
+            if kind in ("variable_end", "block_end"):
+                constructs.append(construct)
+                construct = ""
+                yield f"\ue000{len(constructs) - 1}\ue001"
+        elif kind == "data":
+            yield value.replace("\ue000", "\ufffd")
 
 
 class _Reader(HTMLParser):
@@ -38,7 +53,11 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
-        if self._hidden or tag in _SILENT or "display:none" in (given.get("style") or "").replace(" ", ""):
+        if (
+            self._hidden
+            or tag in _SILENT
+            or "display:none" in (given.get("style") or "").lower().replace(" ", "")
+        ):
             if tag not in ("br", "hr", "img", "meta", "link", "input"):
                 self._hidden.append(tag)
         elif tag == "a":
@@ -49,6 +68,9 @@ class _Reader(HTMLParser):
             self._pieces.append("\n")
         elif tag == "td":
             self._pieces.append(" ")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)  # HTML knows no <p/>, and <br/> is one line break
 
     def handle_endtag(self, tag: str) -> None:
         if self._hidden:

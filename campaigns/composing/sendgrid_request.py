@@ -5,10 +5,11 @@ values as that personalization's substitutions. Limits: SendGrid, "Mail Send: ov
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from campaigns.composing.compiled import CompiledMessage, CompiledText, Slot
+from campaigns.composing.headers import single_line
 from campaigns.composing.letters import Letter, Rendered, personal_headers
 
 MAX_SUBSTITUTIONS = 150
@@ -59,12 +60,16 @@ def _values(message: CompiledMessage, letter: Letter) -> list[str]:
     return [slot.fill(letter.context) for slot in _slots(message)]
 
 
-def _tagged(text: CompiledText, tags: Any) -> str:
+def _tagged(text: CompiledText, tags: Iterator[str]) -> str:
     return "".join(piece if isinstance(piece, str) else next(tags) for piece in text.pieces)
 
 
+def _named(name: str) -> dict[str, str]:
+    return {"name": single_line(name)} if name else {}
+
+
 def _personalization(letter: Letter) -> dict[str, Any]:
-    to = {"email": letter.email, **({"name": letter.name} if letter.name else {})}
+    to = {"email": letter.email, **_named(letter.name)}
     return {
         "to": [to],
         "headers": personal_headers(letter),
@@ -74,15 +79,15 @@ def _personalization(letter: Letter) -> dict[str, Any]:
 
 def _request(message: CompiledMessage, rendered: Rendered, personalizations: list[dict[str, Any]]) -> Request:
     sender = message.sender
-    content = [{"type": "text/plain", "value": rendered.text}]
-    if rendered.html:
-        content.append({"type": "text/html", "value": rendered.html})
+    texts = (("text/plain", rendered.text), ("text/html", rendered.html))
+    content = [{"type": kind, "value": value} for kind, value in texts if value]
     return {
         "personalizations": personalizations,
-        "from": {"email": sender.email, **({"name": sender.name} if sender.name else {})},
+        "from": {"email": sender.email, **_named(sender.name)},
         **({"reply_to": {"email": sender.reply_to}} if sender.reply_to else {}),
-        "subject": rendered.subject,
-        "content": content,
+        # neither may be empty
+        "subject": rendered.subject or " ",
+        "content": content or [{"type": "text/plain", "value": " "}],
         # ours is in the headers; SendGrid would add a second List-Unsubscribe
         "tracking_settings": {"subscription_tracking": {"enable": False}},
     }

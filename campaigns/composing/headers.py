@@ -1,0 +1,85 @@
+"""Header fields of a mail, each as one folded line without its line end (RFC 5322 §2.2, RFC 2047).
+
+Not left to the standard library: CPython 3.11 folds a long name with commas into several recipients, and a
+long List-Unsubscribe address into encoded words, which no mailbox follows.
+"""
+
+import re
+from base64 import b64encode
+from collections.abc import Iterator
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+_ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+")
+_TOKEN = re.compile(r"[!-~]+")
+
+LINE = 78
+LONGEST_TOKEN = 900  # of 998 characters that a line may have
+_WORD_BYTES = 39  # as base64, with its wrapping and the longest name of a field, under 76 characters
+
+
+def single_line(value: str) -> str:
+    """Replace control characters and line breaks by spaces, so that `value` can stand in a header."""
+    return _CONTROL.sub(" ", value)
+
+
+def text_field(name: str, value: str) -> str:
+    """Return a field of free text, such as Subject."""
+    value = single_line(value)
+    if _is_plain(value):
+        folded = _folded(f"{name}: {value}")
+        if all(len(line) <= LINE for line in folded):
+            return "\r\n".join(folded)
+    return f"{name}: {_encoded(value)}"
+
+
+def address_field(name: str, display_name: str, address: str) -> str:
+    """Return a field with one mailbox, such as To. Raises ValueError where it is not one address."""
+    if not _ADDRESS.fullmatch(address):
+        raise ValueError(f"{name}: {address!r} is not an address of ASCII characters")
+    display_name = " ".join(single_line(display_name).split())
+    if not display_name:
+        return f"{name}: {address}"
+    if _is_plain(display_name) and len(display_name) <= LONGEST_TOKEN // 2:
+        escaped = re.sub(r'(["\\])', r"\\\1", display_name)
+        return "\r\n".join(_folded(f'{name}: "{escaped}" <{address}>'))
+    return f"{name}: {_encoded(display_name)}\r\n <{address}>"
+
+
+def token_field(name: str, value: str) -> str:
+    """Return a field whose value is machine-readable and stays in one piece. Raises ValueError."""
+    if not _TOKEN.fullmatch(value) or len(value) > LONGEST_TOKEN:
+        raise ValueError(f"{name}: {value!r} cannot stand in a header")
+    return f"{name}: {value}"
+
+
+def _is_plain(value: str) -> bool:
+    return not value or (_PLAIN.fullmatch(value) is not None and "=?" not in value)
+
+
+def _folded(line: str) -> list[str]:
+    """Break a line before single words, where a reader that joins the lines gets the same text back."""
+    lines = [""]
+    for word in re.findall(r" *[^ ]+", line):
+        if lines[-1] and len(lines[-1]) + len(word) > LINE:
+            lines.append(word)
+        else:
+            lines[-1] += word
+    return lines
+
+
+def _encoded(value: str) -> str:
+    """Return `value` as base64 encoded words (RFC 2047 §4.1), one a line."""
+    return "\r\n ".join(f"=?utf-8?b?{b64encode(chunk).decode()}?=" for chunk in _chunks(value))
+
+
+def _chunks(value: str) -> Iterator[bytes]:
+    """Cut text into UTF-8 pieces of at most _WORD_BYTES, never inside a character (RFC 2047 §5)."""
+    chunk = b""
+    for character in value:
+        encoded = character.encode()
+        if len(chunk) + len(encoded) > _WORD_BYTES:
+            yield chunk
+            chunk = b""
+        chunk += encoded
+    yield chunk
