@@ -97,7 +97,9 @@ def _send(lease: Lease, line: Line, now: Clock) -> None:
 def _check(lease: Lease) -> list[Row]:
     """Return the rows to send; those that must not be mailed are recorded as such."""
     rows = ledger.due_rows(lease)
-    ledger.record(lease, [change for row in rows if (change := _not_to_be_sent(row))])
+    changes = [change for row in rows if (change := _not_to_be_sent(row))]
+    if changes:
+        ledger.record(lease, changes)
     return [row for row in rows if not _not_to_be_sent(row)]
 
 

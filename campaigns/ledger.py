@@ -153,8 +153,6 @@ def declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> None:
 
 def record(lease: Lease, changes: Sequence[Change]) -> None:
     """Write what became of deliveries, and count the batch anew. Raises LeaseLost."""
-    if not changes:
-        return
     since = time.monotonic()
     with _batch_step() as cursor:
         _renew(cursor, lease, running=False)

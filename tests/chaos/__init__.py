@@ -1,0 +1,1 @@
+"""The crash test: a real campaign, real faults, and the mails that really arrived, counted."""

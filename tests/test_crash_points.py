@@ -1,0 +1,108 @@
+"""A sender dies by kill -9 at each step of a batch, one after the other; the mails are counted."""
+
+import subprocess
+import sys
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from django.db.models import F
+
+from campaigns import ledger
+from campaigns.models import Batch, Campaign
+from campaigns.providers import Line
+from tests.campaign_helpers import counts, send, started
+from tests.chaos.crashing import POINTS
+from tests.mail_servers import SendGridServer, SmtpServer
+from tests.workers import environment
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+EVERYBODY = [f"p{n}@example.com" for n in range(5)]
+
+# Two messages are declared at a time, and the process dies at its second pair (at the first and only call
+# of claim and release). So (mails that were accepted by then, mails then in doubt):
+SMTP = {
+    "before claim": (0, 0),
+    "after claim": (0, 0),
+    "before declare": (2, 0),
+    "after declare": (2, 2),
+    "before send": (2, 2),
+    "after send": (4, 2),
+    "before record": (4, 2),
+    "after record": (4, 0),
+    "before release": (5, 0),
+    "after release": (5, 0),
+}
+# One request carries all five; everything happens once.
+SENDGRID = {
+    "before claim": (0, 0),
+    "after claim": (0, 0),
+    "before declare": (0, 0),
+    "after declare": (0, 5),
+    "before send": (0, 5),
+    "after send": (5, 5),
+    "before record": (5, 5),
+    "after record": (5, 0),
+    "before release": (5, 0),
+    "after release": (5, 0),
+}
+
+
+def _die(batch_id: int, point: str, times: int, **settings: str) -> None:
+    died = subprocess.run(
+        [sys.executable, "-m", "tests.chaos.crashing", str(batch_id), point, str(times)],
+        env=environment(**settings),
+        stderr=subprocess.DEVNULL,
+        check=False,
+        timeout=60,
+    )
+    assert died.returncode == -9, f"it did not come to {point!r}"
+
+
+def _recover_and_finish(batch_id: int, line: Line) -> None:
+    Batch.objects.filter(lease_until__isnull=False).update(lease_until=F("lease_until") - timedelta(days=1))
+    ledger.take_back_expired()
+    send(batch_id, line)
+
+
+def _check(campaign: Campaign, recipients: list[str], *, in_doubt: int) -> None:
+    expected = {"sent": 5 - in_doubt, "unconfirmed": in_doubt}
+    assert counts(campaign) == {status: count for status, count in expected.items() if count}
+    assert set(Counter(recipients).values()) <= {1}
+    unconfirmed = set(campaign.deliveries.filter(status="unconfirmed").values_list("email", flat=True))
+    assert set(EVERYBODY) - set(recipients) <= unconfirmed
+
+
+class TestSmtp:
+    @pytest.mark.parametrize("point", POINTS)
+    def test_loses_nobody_and_writes_to_nobody_twice(
+        self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, point: str
+    ) -> None:
+        accepted, in_doubt = SMTP[point]
+        (batch_id,) = started(campaign)
+        times = 1 if point.endswith(("claim", "release")) else 2
+        _die(batch_id, point, times, EMAIL_PORT=str(smtp.port), SMTP_DECLARE_WINDOW="2")
+        assert len(smtp.recipients) == accepted
+        _recover_and_finish(batch_id, smtp_line)
+        _check(campaign, smtp.recipients, in_doubt=in_doubt)
+
+
+class TestSendGrid:
+    @pytest.mark.parametrize("point", POINTS)
+    def test_loses_nobody_and_writes_to_nobody_twice(
+        self, campaign: Campaign, sendgrid: SendGridServer, sendgrid_line: Line, point: str
+    ) -> None:
+        accepted, in_doubt = SENDGRID[point]
+        (batch_id,) = started(campaign)
+        _die(
+            batch_id,
+            point,
+            1,
+            EMAIL_PROVIDERS="sendgrid",
+            SENDGRID_API_KEY="SG.test",
+            SENDGRID_API_HOST=sendgrid.url,
+        )
+        assert len(sendgrid.recipients) == accepted
+        _recover_and_finish(batch_id, sendgrid_line)
+        _check(campaign, sendgrid.recipients, in_doubt=in_doubt)
