@@ -1,6 +1,8 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-PYTHON ?= python3
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$name -c '$(NEW_ENOUGH)' 2>/dev/null; then echo $$name; exit; fi; done; echo python3)
 BIN := .venv/bin
 LOCAL_DIR ?= .local
 LOCAL_REQUIREMENTS := mailer_project/local/requirements.txt
@@ -11,10 +13,10 @@ help:  ## List the targets
 
 # One environment; its stamps say which requirements it holds.
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { \
 		echo "This needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
-			"Name another one: make run PYTHON=python3.12" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+			"Name another one: make run PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/.local-stamp: requirements.txt $(LOCAL_REQUIREMENTS) | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(LOCAL_REQUIREMENTS)

@@ -220,7 +220,7 @@ class Stack:
 
     def _flower_command(self) -> list[str]:
         address = ["--address=127.0.0.1", f"--port={self.flower_port}", "--url-prefix=flower"]
-        return celery("flower", *address, "--logging=warning")
+        return celery("flower", *address, "--logging=error")  # it warns of workers that are still starting
 
     def _mailbox_command(self) -> list[str]:
         options = [f"--directory={self.mail_directory}", f"--port={self.mail_port}"]

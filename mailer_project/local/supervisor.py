@@ -195,7 +195,7 @@ class Supervisor:
         for key, _ in self._selector.select(seconds):
             output: Output = key.data
             chunk = os.read(key.fd, 65_536)
-            for line in output.lines(chunk):
+            for line in filter(None, output.lines(chunk)):
                 self.say(line, output.child.program.name, output.child.colour)
             if not chunk:
                 self._selector.unregister(key.fd)
