@@ -91,7 +91,7 @@ class TestOnlyOne:
 
 class TestUp:
     def test_needs_no_setting_to_begin_with(self, tmp_path: Path) -> None:
-        command = [sys.executable, ROOT / "manage.py", "up", "--exit"]
+        command = [sys.executable, str(ROOT / "manage.py"), "up", "--exit"]
         environment = {"PATH": os.environ["PATH"], "LOCAL_DIR": str(tmp_path), "SECRET_KEY": ""}
         refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert (refused.returncode, refused.stderr) == (1, "CommandError: --exit needs --demo.\n")
