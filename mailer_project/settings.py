@@ -13,14 +13,15 @@ from celery.schedules import crontab
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
-from kombu import Queue
+from kombu import Exchange, Queue
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
 LOCAL_DIR = Path(env.str("LOCAL_DIR", default=str(BASE_DIR / ".local")))
 for env_file in (BASE_DIR / ".env", LOCAL_DIR / "env"):
-    env.read_env(env_file)
+    if env_file.exists():
+        env.read_env(env_file)
 
 # --- Site ---------------------------------------------------------------------------------------
 
@@ -102,6 +103,7 @@ STORAGES = {
 
 AUTH_USER_MODEL = "users.User"
 LOGIN_URL = reverse_lazy("admin:login")
+LOGIN_REDIRECT_URL = reverse_lazy("admin:index")
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -149,7 +151,10 @@ CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=REDIS_URL)
 CELERY_RESULT_BACKEND = env.str("CELERY_RESULT_BACKEND", default="django-db")
 CELERY_RESULT_EXTENDED = True
 CELERY_TIMEZONE = "UTC"
-CELERY_TASK_QUEUES = [Queue(name) for name in ("scheduler", "senders", "transactional", "imports")]
+CELERY_TASK_QUEUES = [
+    Queue(name, Exchange(name), routing_key=name)
+    for name in ("scheduler", "senders", "transactional", "imports")
+]
 CELERY_TASK_DEFAULT_QUEUE = "scheduler"
 CELERY_TASK_ROUTES = {
     "campaigns.tasks.send_batch": {"queue": "senders"},
@@ -159,6 +164,7 @@ CELERY_TASK_ROUTES = {
 CELERY_WORKER_PREFETCH_MULTIPLIER = env.int("CELERY_WORKER_PREFETCH_MULTIPLIER", default=1)
 CELERY_WORKER_SEND_TASK_EVENTS = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False  # a batch in hand is finished
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
@@ -243,6 +249,9 @@ UNFOLD = {
     "SITE_HEADER": "Mailer",
     "SITE_SYMBOL": "outgoing_mail",
     "SITE_URL": None,
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("campaigns/icon.svg")}
+    ],
     "SHOW_VIEW_ON_SITE": False,
     "DASHBOARD_CALLBACK": "campaigns.admin.dashboard.context",
     "STYLES": [lambda request: static("campaigns/admin.css")],
