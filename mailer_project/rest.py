@@ -44,9 +44,14 @@ class BoundedJSONParser(BaseParser):
         if len(body) > MAX_JSON_BYTES:
             raise TooLarge(f"A JSON body may have {MAX_JSON_BYTES:,} bytes.")
         try:
-            return orjson.loads(body)
+            value = orjson.loads(body)
+            # reads 1024 levels, writes 254: what lies between would exhaust Python's stack further on
+            orjson.dumps(value)
         except orjson.JSONDecodeError as error:
             raise ParseError(f"The body is not JSON: {error}.") from error
+        except orjson.JSONEncodeError as error:
+            raise ParseError("The body is nested too deep.") from error
+        return value
 
 
 class Pages(PageNumberPagination):

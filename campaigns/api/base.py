@@ -15,6 +15,7 @@ from campaigns.api.errors import TranslatesRefusals
 from campaigns.api.fields import AddressField, ObjectField, UtcField
 
 M = TypeVar("M", bound=models.Model)
+R = TypeVar("R")
 
 VERBS = {
     "list": "view",
@@ -54,6 +55,10 @@ class OperatorView(TranslatesRefusals, GenericViewSet[M]):
     permission_classes = [MayOperate]
     lookup_value_regex = "[0-9]+"
     verbs: ClassVar[Mapping[str, str]] = {}
+
+    def filter_queryset(self, queryset: models.QuerySet[M, R]) -> models.QuerySet[M, R]:
+        """Filter lists; one row is found by its id alone."""
+        return super().filter_queryset(queryset) if self.action == "list" else queryset
 
     def get_success_headers(self, data: Mapping[str, Any]) -> dict[str, str]:
         """Say where the row that a POST to the list made is found."""

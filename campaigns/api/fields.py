@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 from zoneinfo import ZoneInfo
 
+import orjson
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.utils.dateparse import parse_datetime
 from drf_spectacular.types import OpenApiTypes
@@ -87,15 +88,22 @@ class LowerCaseAddressField(AddressField):
 
 @extend_schema_field(OpenApiTypes.OBJECT)
 class ObjectField(serializers.JSONField):
-    """A JSON object that PostgreSQL can store."""
+    """A JSON object that PostgreSQL can store; in a form, its text."""
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Return the object."""
-        value = super().to_internal_value(data)
+        value = _parsed(data) if getattr(data, "is_json_string", False) else data
         if not isinstance(value, dict):
             raise serializers.ValidationError('Give an object, such as {"city": "Pune"}.', "not_an_object")
         _refuse_unstorable(value)
         return value
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return orjson.loads(str(text))  # it takes no subclass of str
+    except orjson.JSONDecodeError as error:
+        raise serializers.ValidationError(f"It is not JSON: {error}.", "not_json") from error
 
 
 def _refuse_unstorable(value: Any, depth: int = 0) -> None:

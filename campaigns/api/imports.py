@@ -80,7 +80,6 @@ class UploadSerializer(serializers.Serializer[Any]):
     file = serializers.FileField(allow_empty_file=True)
     audience = serializers.PrimaryKeyRelatedField(queryset=Audience.objects.all())
     mapping = ObjectField(
-        binary=True,
         default=dict,
         help_text='JSON: the column for each field, such as {"email": "Contact e-mail"}; guessed when empty.',
     )

@@ -1,0 +1,83 @@
+"""/u/{token}: a GET changes nothing, a POST unsubscribes at once, nobody else can do it."""
+
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from campaigns import tracking
+from campaigns.models import Campaign, DeliveryLog, Suppression, SuppressionReason
+from tests.campaign_helpers import started
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def path(campaign: Campaign) -> str:
+    """The unsubscribe address of P2@Example.com."""
+    campaign.audience.recipients.filter(email="p2@example.com").update(email="P2@Example.com")
+    started(campaign)
+    delivery = DeliveryLog.objects.get(email="P2@Example.com")
+    return tracking.unsubscribe_url(delivery.pk).removeprefix(settings.PUBLIC_URL)
+
+
+class TestGet:
+    def test_asks_and_changes_nothing(self, path: str) -> None:
+        for answer in (Client().get(path), Client().head(path)):
+            assert answer.status_code == 200
+            assert answer["Referrer-Policy"] == "no-referrer"
+            assert "no-store" in answer["Cache-Control"]
+        page = Client().get(path).content.decode()
+        assert "P2@Example.com" in page
+        assert '<form method="post"><button>Unsubscribe</button></form>' in page
+        assert not Suppression.objects.exists()
+
+
+class TestPost:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"data": {"List-Unsubscribe": "One-Click"}},  # multipart, RFC 8058 §3.1
+            {"data": "List-Unsubscribe=One-Click", "content_type": "application/x-www-form-urlencoded"},
+            {"data": "", "content_type": "application/x-www-form-urlencoded"},
+            {"data": b"\xff\0 nothing of the kind", "content_type": "multipart/form-data; boundary=x"},
+        ],
+    )
+    def test_unsubscribes_without_cookie_or_redirect(
+        self, path: str, campaign: Campaign, body: dict[str, Any]
+    ) -> None:
+        answer = Client(enforce_csrf_checks=True).post(path, **body)
+        assert answer.status_code == 200
+        assert "You are unsubscribed" in answer.content.decode()
+        row = Suppression.objects.get()
+        assert (row.email, row.reason, row.campaign) == (
+            "p2@example.com",
+            SuppressionReason.UNSUBSCRIBE,
+            campaign,
+        )
+
+    def test_twice_is_once(self, path: str) -> None:
+        assert [Client().post(path).status_code for _ in range(2)] == [200, 200]
+        assert Suppression.objects.count() == 1
+
+    def test_leaves_a_complaint_a_complaint(self, path: str) -> None:
+        Suppression.objects.create(email="p2@example.com", reason=SuppressionReason.COMPLAINT)
+        assert Client().post(path).status_code == 200
+        assert Suppression.objects.get().reason == SuppressionReason.COMPLAINT
+
+
+class TestUnknown:
+    def test_token_is_404_and_changes_nothing(self, path: str) -> None:
+        number, _, signature = path.removeprefix("/u/").partition(".")
+        other = DeliveryLog.objects.exclude(pk=number)[0].pk
+        for token in ("x", number, f"{number}.", f"{other}.{signature}", f"{path[3:]}x", "%00", "9" * 3_000):
+            for method in ("get", "post"):
+                answer = getattr(Client(), method)(f"/u/{token}")
+                assert answer.status_code == 404
+                assert "not known here" in answer.content.decode()
+        assert not Suppression.objects.exists()
+
+    def test_method_is_405(self, path: str) -> None:
+        assert Client().put(path).status_code == 405
+        assert not Suppression.objects.exists()
