@@ -18,11 +18,16 @@ local rate, burst, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3
 local max_wait, quota = tonumber(ARGV[4]), tonumber(ARGV[5])
 
 if quota > 0 then
-  local hour, used = math.floor(time[1] / 3600), 0
-  for i, field in ipairs(redis.call('HKEYS', KEYS[2])) do
-    if tonumber(field) <= hour - 24 then redis.call('HDEL', KEYS[2], field)
-    else used = used + redis.call('HGET', KEYS[2], field) end
+  -- the bookings of the last 24 hours, oldest first, and their sum
+  local oldest = redis.call('LINDEX', KEYS[2], 0)
+  while oldest do
+    local at, booked = string.match(oldest, '^(%d+) (%d+)$')
+    if tonumber(at) + 86400000000 > now then break end
+    redis.call('LPOP', KEYS[2])
+    redis.call('DECRBY', KEYS[3], booked)
+    oldest = redis.call('LINDEX', KEYS[2], 0)
   end
+  local used = oldest and tonumber(redis.call('GET', KEYS[3]) or '0') or 0
   if used + count > quota then return {2, quota - used} end
 end
 
@@ -39,8 +44,10 @@ if rate > 0 then
              'PX', math.ceil((booked_until - now) / 1000) + 1000)
 end
 if quota > 0 then
-  redis.call('HINCRBY', KEYS[2], math.floor(time[1] / 3600), count)
+  redis.call('RPUSH', KEYS[2], string.format('%.0f %d', now + math.ceil(wait), count))
+  redis.call('INCRBY', KEYS[3], count)
   redis.call('EXPIRE', KEYS[2], 90000)
+  redis.call('EXPIRE', KEYS[3], 90000)
 end
 return {0, math.ceil(wait)}
 """
@@ -77,9 +84,10 @@ class Limit:
         try:
             verdict, figure = redis.eval(
                 _RESERVE,
-                2,
+                3,
                 f"mailer:rate:{self.name}",
-                f"mailer:quota:{self.name}",
+                f"mailer:bookings:{self.name}",
+                f"mailer:booked:{self.name}",
                 *map(str, (self.per_second, burst, count, int(max_wait * 1_000_000), self.per_day)),
             )
         except RedisError as error:
