@@ -42,13 +42,12 @@ def smtp_reply(stage: Stage, code: int, text: str) -> Consequence:
     """Judge an SMTP reply (RFC 5321 §4.2, RFC 3463).
 
     421 announces the end of the connection at whatever stage it comes. Gmail answers an exhausted account
-    with 550 5.4.5: the code is permanent, the cause is not, and it is no fault of the recipient.
+    with 550 5.4.5 and one that mails too fast with 421 4.7.28: neither is a fault of the recipient, and
+    both pass.
     """
-    if code == 421:
-        return Consequence.PROVIDER_UNAVAILABLE
     if _SENDER_LIMIT.search(text):
         return Consequence.SLOW_DOWN
-    if stage in (Stage.CONNECT, Stage.MAIL):
+    if code == 421 or stage in (Stage.CONNECT, Stage.MAIL):
         return Consequence.PROVIDER_UNAVAILABLE
     if 400 <= code < 500:
         return Consequence.TRY_LATER
