@@ -1,8 +1,10 @@
-"""Servers to send to: a real SMTP conversation, and an HTTP server that holds requests to SendGrid's schema."""
+"""Servers to send to: a real SMTP conversation, and an HTTP one that holds requests to SendGrid's schema."""
 
+import asyncio
 import json
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,16 +75,16 @@ class SmtpServer:
         if fate != "before":
             self.accepted.append((recipient, envelope.content))
         if fate:
-            assert server.transport is not None
+            assert isinstance(server.transport, asyncio.Transport)
             server.transport.abort()
         return f"250 2.0.0 queued as Q{len(self.accepted)}"
 
 
 @contextmanager
-def smtp_server() -> Iterator[SmtpServer]:
-    """Run an SMTP server on a free port of 127.0.0.1."""
+def smtp_server(**options: Any) -> Iterator[SmtpServer]:
+    """Run an SMTP server on a free port of 127.0.0.1; `options` are aiosmtpd's, such as `tls_context`."""
     server = SmtpServer(port=_free_port())
-    controller = Controller(server, hostname="127.0.0.1", port=server.port)
+    controller = Controller(server, hostname="127.0.0.1", port=server.port, **options)
     controller.start()
     try:
         yield server
@@ -96,7 +98,8 @@ class SendGridServer:
 
     Each request is held to SendGrid's published schema; `faults` keeps what did not fit. `answers` are
     used up in order, (status, headers, body) each, before the normal 202; the string "drop" cuts the
-    connection after the request was read. `bad_addresses` makes any request that names one a 400.
+    connection after the request was read, "silence" leaves it without an answer.
+    `bad_addresses` makes any request that names one a 400.
     """
 
     url: str = ""
@@ -106,6 +109,7 @@ class SendGridServer:
     answers: list[tuple[int, dict[str, str], str] | str] = field(default_factory=list)
     bad_addresses: set[str] = field(default_factory=set)
     connections: set[tuple[str, int]] = field(default_factory=set)
+    closing: threading.Event = field(default_factory=threading.Event)
 
     @property
     def recipients(self) -> list[str]:
@@ -128,7 +132,7 @@ class SendGridServer:
 
 
 @contextmanager
-def sendgrid_server() -> Iterator[SendGridServer]:
+def sendgrid_server(tls: ssl.SSLContext | None = None) -> Iterator[SendGridServer]:
     """Run a Mail Send endpoint on a free port of 127.0.0.1."""
     state = SendGridServer()
 
@@ -142,6 +146,8 @@ def sendgrid_server() -> Iterator[SendGridServer]:
             assert self.headers["Authorization"] == "Bearer SG.test"
             answer = state.answer(request)
             if isinstance(answer, str):
+                if answer == "silence":
+                    state.closing.wait()
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
                 return
@@ -157,12 +163,15 @@ def sendgrid_server() -> Iterator[SendGridServer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    state.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield state
     finally:
+        state.closing.set()
         server.shutdown()
         server.server_close()
         thread.join()

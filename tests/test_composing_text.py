@@ -55,7 +55,7 @@ class TestATextMadeFromHtml:
             ('<a href="{% if a %}x{% else %}y{% endif %}">l</a>', "l ({% if a %}x{% else %}y{% endif %})\n"),
             ("<p {% if a %}class=b{% endif %}>t</p>", "t\n"),
             (
-                "<table>{% for i in list %}{% if i %}<tr><td>{{ i }}</td></tr>{% endif %}{% endfor %}</table>",
+                "<table>{% for i in list %}{% if i %}<tr><td>{{ i }}</tr>{% endif %}{% endfor %}</table>",
                 "{% for i in list %}{% if i %}\n{{ i }}\n{% endif %}{% endfor %}\n",
             ),
             ("it's {{ x }} isn't {{ y }}", "it's {{ x }} isn't {{ y }}\n"),

@@ -44,7 +44,6 @@ class Outcome:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
 class Trouble(Exception):
     """Why a provider cannot be used at present.
 
@@ -52,11 +51,10 @@ class Trouble(Exception):
     another provider may be tried.
     """
 
-    why: str
-    retry_after: float | None = None
-
-    def __str__(self) -> str:
-        return self.why
+    def __init__(self, why: str, retry_after: float | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +103,12 @@ class Provider(ABC):
         self.close()
 
 
-LEASE_OVER = Trouble("the lease ran out before this mail left")
-
-
 def unsent(letters: Sequence[Letter], why: str) -> tuple[Outcome, ...]:
     """Return the outcomes of letters that were provably not accepted."""
     return tuple(Outcome(letter.delivery_id, Verdict.UNSENT, reason=why) for letter in letters)
+
+
+def lease_over(letters: Sequence[Letter]) -> Sending:
+    """Return what is said of letters that did not leave because the batch is no longer ours."""
+    trouble = Trouble("the lease ran out before this mail left")
+    return Sending(unsent(letters, trouble.why), trouble)

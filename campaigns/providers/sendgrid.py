@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.connection import HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueError, NewConnectionError
 
 from campaigns.composing import (
     CannotRender,
@@ -20,25 +21,43 @@ from campaigns.composing import (
     request_for_all,
     request_for_one,
 )
-from campaigns.providers.base import LEASE_OVER, Outcome, Provider, Sending, Trouble, Verdict, unsent
+from campaigns.providers.base import Outcome, Provider, Sending, Trouble, Verdict, lease_over, unsent
 from campaigns.retries import Consequence, sendgrid_answer
 from campaigns.throttle import Limit
 
 MAX_PERSONALIZATIONS = 1000
-TIMEOUT = urllib3.Timeout(connect=10, read=60)
+CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0  # seconds
 DEFAULT_PAUSE = 10.0  # seconds, where a 429 does not say how long
 MAX_PAUSE = 3600.0
 IDLE_SECONDS = 15.0  # a connection unused for longer may have been closed by the other side
 
 
-class SendGrid(Provider):
-    """SendGrid, or a server that speaks its API, at `host` (a URL without a path)."""
+class _HttpsConnection(HTTPSConnection):
+    """One whose failed handshake is told from a connection that broke with the request on its way."""
 
-    def __init__(self, api_key: str, limit: Limit, *, host: str) -> None:
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except OSError as error:
+            self.close()
+            raise NewConnectionError(self, f"TLS: {error}") from error
+
+
+class _HttpsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection
+
+
+class SendGrid(Provider):
+    """SendGrid, or a server that speaks its API."""
+
+    def __init__(self, api_key: str, limit: Limit, *, host: str, read_timeout: float = READ_TIMEOUT) -> None:
+        """`host` is a URL without a path; `read_timeout` is in seconds."""
         self.limit = limit
         self.url = f"{host}/v3/mail/send"
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
-        self._pool = urllib3.PoolManager(num_pools=1, maxsize=4, timeout=TIMEOUT, retries=False)
+        timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read_timeout)
+        self._pool = urllib3.PoolManager(num_pools=1, maxsize=4, timeout=timeout, retries=False)
+        self._pool.pool_classes_by_scheme = {"http": urllib3.HTTPConnectionPool, "https": _HttpsPool}
         self._used_at = 0.0
 
     def open(self) -> None:
@@ -63,7 +82,7 @@ class SendGrid(Provider):
     ) -> Sending:
         """Send one group as one request; one that is refused whole is split until the culprit is alone."""
         if not still_ours():
-            return Sending(unsent(group, str(LEASE_OVER)), LEASE_OVER)
+            return lease_over(group)
         try:
             request = (
                 request_for_one(message, group[0]) if len(group) == 1 else request_for_all(message, group)
@@ -72,7 +91,7 @@ class SendGrid(Provider):
             return Sending(_all(group, Verdict.REFUSED, str(error)))
         try:
             answer = self._pool.request("POST", self.url, body=orjson.dumps(request), headers=self._headers)
-        except (NewConnectionError, ConnectTimeoutError) as error:
+        except (NewConnectionError, ConnectTimeoutError, LocationValueError) as error:
             trouble = self._trouble(str(error))
             return Sending(unsent(group, trouble.why), trouble)
         except HTTPError as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from campaigns.composing import CompiledMessage, Letter, build_mime
-from campaigns.providers.base import LEASE_OVER, Outcome, Provider, Sending, Trouble, Verdict, unsent
+from campaigns.providers.base import Outcome, Provider, Sending, Trouble, Verdict, lease_over, unsent
 from campaigns.retries import Consequence, Stage, smtp_reply
 from campaigns.throttle import Limit
 
@@ -25,7 +25,10 @@ IMPLICIT_TLS_PORT = 465
 
 @dataclass(frozen=True, slots=True)
 class SmtpAccount:
-    """Where and as whom to log in; an empty `user` sends without a login. `timeout` is in seconds."""
+    """Where and as whom to log in; an empty `user` sends without a login.
+
+    `timeout` is the seconds to wait for an answer, `dot_timeout` those for the one to the final dot.
+    """
 
     host: str
     port: int
@@ -33,6 +36,7 @@ class SmtpAccount:
     password: str = ""
     use_tls: bool = True
     timeout: float = 60.0
+    dot_timeout: float = DOT_TIMEOUT
 
 
 class _Refused(Exception):
@@ -65,20 +69,24 @@ class Smtp(Provider):
     def open(self) -> None:
         account = self.account
         try:
-            self._client = client = _connect(account)
-            if account.user:
-                client.login(account.user, account.password)
+            self._client = _greeted(account)
+            _make_ready(self._client, account)
         except (smtplib.SMTPException, OSError) as error:
-            self.close()
+            self._hang_up()
             raise Trouble(f"{self.name} at {account.host}:{account.port}: {words(error)}") from error
 
     def close(self) -> None:
-        client, self._client = self._client, None
-        if client is None:
-            return
         try:
-            client.quit()
+            if self._client is not None:
+                self._client.quit()
         except (smtplib.SMTPException, OSError):
+            pass
+        finally:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
             client.close()
 
     def groups(self, message: CompiledMessage, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
@@ -91,7 +99,8 @@ class Smtp(Provider):
         outcomes: list[Outcome] = []
         for position, letter in enumerate(group):
             if not still_ours():
-                return Sending((*outcomes, *unsent(group[position:], str(LEASE_OVER))), LEASE_OVER)
+                rest = lease_over(group[position:])
+                return Sending((*outcomes, *rest.outcomes), rest.trouble)
             outcome, trouble = self._send_one(message, letter)
             outcomes.append(outcome)
             if trouble:
@@ -100,8 +109,6 @@ class Smtp(Provider):
 
     def _send_one(self, message: CompiledMessage, letter: Letter) -> tuple[Outcome, Trouble | None]:
         try:
-            if not letter.email.isascii():
-                raise ValueError(f"{letter.email}: an address outside ASCII needs SMTPUTF8 (RFC 6531)")
             content = build_mime(message, letter, now=datetime.now(UTC))
         except ValueError as error:
             return Outcome(letter.delivery_id, Verdict.REFUSED, reason=str(error)), None
@@ -127,13 +134,19 @@ class Smtp(Provider):
             _expect(stage, client.docmd("DATA"), 354)
             client.send(_dot_stuffed(content))
             stage = Stage.DOT
-            client.sock.settimeout(DOT_TIMEOUT)
-            client.send(b".\r\n")
-            answer = _expect(stage, client.getreply(), 250)
-            client.sock.settimeout(self.account.timeout)
+            return _expect(stage, self._end_data(client), 250).decode("utf-8", "replace")
         except (smtplib.SMTPServerDisconnected, OSError) as error:
             raise _Broken(stage, error) from error
-        return answer.decode("utf-8", "replace")
+
+    def _end_data(self, client: smtplib.SMTP) -> tuple[int, bytes]:
+        """Write the final dot and return the answer, for which the server may take its time."""
+        if client.sock is None:
+            raise smtplib.SMTPServerDisconnected("the connection is closed")
+        client.sock.settimeout(self.account.dot_timeout)
+        client.send(b".\r\n")
+        reply = client.getreply()
+        client.sock.settimeout(self.account.timeout)
+        return reply
 
     def _judge(self, letter: Letter, refused: _Refused) -> tuple[Outcome, Trouble | None]:
         def outcome(verdict: Verdict) -> Outcome:
@@ -160,21 +173,22 @@ class Smtp(Provider):
         return Trouble(f"{self.name}: {why}", retry_after)
 
 
-def _connect(account: SmtpAccount) -> smtplib.SMTP:
-    context = ssl.create_default_context()
+def _greeted(account: SmtpAccount) -> smtplib.SMTP:
     if account.use_tls and account.port == IMPLICIT_TLS_PORT:
-        client: smtplib.SMTP = smtplib.SMTP_SSL(
-            account.host, account.port, timeout=account.timeout, context=context
-        )
-    else:
-        client = smtplib.SMTP(account.host, account.port, timeout=account.timeout)
-        if account.use_tls:
-            client.starttls(context=context)
+        context = ssl.create_default_context()
+        return smtplib.SMTP_SSL(account.host, account.port, timeout=account.timeout, context=context)
+    return smtplib.SMTP(account.host, account.port, timeout=account.timeout)
+
+
+def _make_ready(client: smtplib.SMTP, account: SmtpAccount) -> None:
+    if account.use_tls and account.port != IMPLICIT_TLS_PORT:
+        client.starttls(context=ssl.create_default_context())
     client.ehlo_or_helo_if_needed()
+    if account.user:
+        client.login(account.user, account.password)
     if client.sock is not None:
         # the final dot is a small write after a large one; it must not wait for the other side's ACK
         client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return client
 
 
 def _expect(stage: Stage, reply: tuple[int, bytes], *codes: int) -> bytes:
