@@ -1,8 +1,9 @@
 """Who uses the admin in the tests, and what its pages hold."""
 
+from typing import Any
+
 from django.contrib.auth.models import Permission
 from django.contrib.messages import get_messages
-from django.http import HttpResponse
 from django.test import Client
 
 from users.models import User
@@ -29,6 +30,6 @@ def operator(*permissions: str) -> User:
     return user
 
 
-def said(response: HttpResponse) -> list[str]:
-    """The messages left for the next page."""
-    return [str(message) for message in get_messages(response.wsgi_request)]  # type: ignore[attr-defined]  # the test client adds it
+def said(response: Any) -> list[str]:
+    """The messages that an answer of the test client leaves for the next page."""
+    return [str(message) for message in get_messages(response.wsgi_request)]

@@ -100,7 +100,7 @@ class TestPages:
     def test_signing_in_takes_the_address_in_any_case(self, client: Client) -> None:
         superuser()
         answer = client.post("/admin/login/", {"username": "BOSS@Example.com", "password": PASSWORD})
-        assert answer.status_code == 302
+        assert (answer.status_code, answer["Location"]) == (302, "/admin/")
 
 
 class TestUsers:
@@ -158,12 +158,12 @@ class TestLargeLists:
         self, boss: Client, audience: Audience, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         page = boss.get("/admin/campaigns/recipient/")
-        assert "5 recipients" in page.text
+        assert "5 rows" in page.text
         assert "about 5" not in page.text
         monkeypatch.setattr(large, "EXACT", 3)
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE campaigns_recipient")
-        assert "about 5" in boss.get("/admin/campaigns/recipient/").text
+        assert "about 5 rows" in boss.get("/admin/campaigns/recipient/").text
 
     def test_an_address_is_found_by_the_index(self, boss: Client, audience: Audience) -> None:
         with CaptureQueriesContext(
@@ -184,7 +184,7 @@ class TestLargeLists:
         DeliveryLog.objects.filter(email="p1@example.com").update(status="sent")
         Batch.objects.filter(pk=batch_id).update(pending=4, sent=1)
 
-        def shown(**filters: object) -> set[str]:
+        def shown(**filters: str | int) -> set[str]:
             page = boss.get("/admin/campaigns/deliverylog/", filters)
             assert page.status_code == 200
             return set(re.findall(r"p\d@example\.com", page.text))
@@ -243,7 +243,6 @@ class TestTemplates:
     def test_the_preview_says_why_there_is_none(self, boss: Client) -> None:
         data = {"subject": "S", "html": "{% if %}"}
         answer = boss.post(reverse("admin:campaigns_emailtemplate_preview_form"), data)
-        assert answer.status_code == 422
         assert "HTML, line 1" in answer.text
         summary = boss.post(reverse("admin:campaigns_emailtemplate_summary"), data)
         assert "HTML, line 1" in summary.text

@@ -41,6 +41,7 @@ class ChoosesTimezone:
             return field
         empty = [("", "not known")] if db_field.blank else []
         return forms.ChoiceField(
+            label="Time zone",
             choices=[*empty, *timezone_choices()],
             required=not db_field.blank,
             initial=db_field.get_default(),

@@ -19,6 +19,7 @@ _RUNNING = (CampaignStatus.IN_PROGRESS, CampaignStatus.PAUSED)
 
 def context(request: HttpRequest, page: dict[str, Any]) -> dict[str, Any]:
     """Add to the first page's context what this user may see."""
+    page["title"] = "Overview"
     if request.user.has_perm("campaigns.view_campaign"):
         running, recent = _running(), _recent()
         moving = [summary.campaign.pk for summary in (*running, *recent) if summary.moving]

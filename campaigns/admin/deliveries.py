@@ -5,12 +5,24 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from campaigns.admin.large import EstimatingPaginator
 from campaigns.admin.readonly import ReadOnly
 from campaigns.admin.searching import with_address
 from campaigns.models import Batch, Campaign, DeliveryLog, DeliveryStatus
 from users.admin_theme import ModelAdmin, RelatedFieldListFilter
+
+STATUS_COLOURS = {
+    DeliveryStatus.PENDING: "neutral",
+    DeliveryStatus.DEFERRED: "yellow",
+    DeliveryStatus.SENT: "green",
+    DeliveryStatus.FAILED: "red",
+    DeliveryStatus.SUPPRESSED: "neutral",
+    DeliveryStatus.UNCONFIRMED: "yellow",
+    DeliveryStatus.CANCELLED: "neutral",
+}
 
 
 @admin.register(Batch)
@@ -54,7 +66,7 @@ class StatusFilter(admin.SimpleListFilter):
 class DeliveryLogAdmin(ReadOnly, ModelAdmin[DeliveryLog]):
     """One row per recipient and campaign."""
 
-    list_display = ("email", "campaign", "status", "attempts", "provider", "reason", "sent_at", "not_before")
+    list_display = ("email", "campaign", "state", "attempts", "provider", "reason", "sent_at", "not_before")
     list_filter = (("campaign", RelatedFieldListFilter), StatusFilter)
     list_filter_submit = True
     list_select_related = ("campaign",)
@@ -66,6 +78,15 @@ class DeliveryLogAdmin(ReadOnly, ModelAdmin[DeliveryLog]):
     paginator = EstimatingPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
+
+    @admin.display(description="status")
+    def state(self, delivery: DeliveryLog) -> SafeString:
+        """The status as a coloured label."""
+        return format_html(
+            '<span class="mailer-label mailer-{}">{}</span>',
+            STATUS_COLOURS[DeliveryStatus(delivery.status)],
+            delivery.get_status_display(),
+        )
 
     def get_search_results(
         self, request: HttpRequest, queryset: "QuerySet[DeliveryLog]", search_term: str

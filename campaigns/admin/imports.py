@@ -181,13 +181,13 @@ class ImportJobAdmin(ReadOnly, ModelAdmin[ImportJob]):
     """Every import that was asked for."""
 
     list_display = (
-        "page", "audience", "state", "read", "created", "updated", "unchanged", "duplicate", "refused",
-        "dry_run", "created_by", "created_at",
+        "page", "audience", "state",
+        "read", "created", "updated", "unchanged", "duplicate", "refused", "created_at",
     )  # fmt: skip
     list_display_links = None
-    list_filter = ("status", ("audience", RelatedFieldListFilter))
+    list_filter = ("status", "dry_run", ("audience", RelatedFieldListFilter))
     list_filter_submit = True
-    list_select_related = ("audience", "created_by")
+    list_select_related = ("audience",)
     search_fields = ("original_name",)
     exclude = ("file", "errors_file")
     readonly_fields = ("page", "errors")
@@ -205,9 +205,10 @@ class ImportJobAdmin(ReadOnly, ModelAdmin[ImportJob]):
     @admin.display(description="status", ordering="status")
     def state(self, job: ImportJob) -> SafeString:
         """The status as a coloured label."""
-        return format_html(
+        label = format_html(
             '<span class="mailer-label mailer-{}">{}</span>', _colour(job), job.get_status_display()
         )
+        return format_html('{} <span class="mailer-sub">dry run</span>', label) if job.dry_run else label
 
     @admin.display(description="refused rows")
     def errors(self, job: ImportJob) -> SafeString | str:

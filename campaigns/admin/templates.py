@@ -33,12 +33,11 @@ def sample_context(message: CompiledMessage) -> dict[str, Any]:
     return {name: f"[{name}]" for name in message.variables - known.keys()} | known
 
 
-def in_frame(document: str, *, images: bool = False, status: int = 200) -> HttpResponse:
+def in_frame(document: str, *, images: bool = False) -> HttpResponse:
     """Answer with a mail for a frame on our own pages: no scripts, no requests, unless for pictures."""
     sources = "data: https: http:" if images else "data:"
     return HttpResponse(
         document,
-        status=status,
         headers={
             "Content-Security-Policy": (
                 f"sandbox; default-src 'none'; img-src {sources}; style-src 'unsafe-inline'; "
@@ -52,7 +51,7 @@ def in_frame(document: str, *, images: bool = False, status: int = 200) -> HttpR
 
 
 def preview(subject: str, html: str, text: str, *, images: bool = False) -> HttpResponse:
-    """The HTML part with sample values, the text part where there is no HTML; 422 with the reason if none."""
+    """The HTML part with sample values, the text part where there is no HTML, or why there is neither."""
     try:
         message = compiled(subject, html, text)
         context = sample_context(message)
@@ -60,7 +59,7 @@ def preview(subject: str, html: str, text: str, *, images: bool = False) -> Http
             return in_frame(message.html.render(context), images=images)
         return in_frame(_page(message.text.render(context)))
     except (TemplateRefused, CannotRender) as refusal:
-        return in_frame(_page(str(refusal)), status=422)
+        return in_frame(_page(str(refusal)))
 
 
 def _page(text: str) -> str:
