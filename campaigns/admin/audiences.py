@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from campaigns.admin.large import EstimatingPaginator
+from campaigns.admin.large import Large
 from campaigns.admin.searching import with_address
 from campaigns.models import Audience, Campaign, DeliveryLog, Recipient
 from users.admin import ChoosesTimezone
@@ -56,19 +56,20 @@ class AudienceAdmin(ModelAdmin[Audience]):
 
     list_display = ("name", "recipients", "created_at")
     search_fields = ("name",)
-    fields = ("name", "description", "recipients", "created_at")
     readonly_fields = ("recipients", "created_at")
     change_form_outer_before_template = "admin/campaigns/audience/links.html"
+
+    def get_fields(self, request: HttpRequest, obj: Audience | None = None) -> tuple[str, ...]:
+        """A new audience has no recipients yet, nor a date."""
+        return ("name", "description", *self.readonly_fields) if obj else ("name", "description")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """The list that counts."""
         return AudienceList
 
     @admin.display(description="recipients")
-    def recipients(self, audience: Audience) -> SafeString | str:
+    def recipients(self, audience: Audience) -> SafeString:
         """The number of recipients, leading to them."""
-        if audience._state.adding:
-            return "-"
         count = getattr(audience, "recipient_count", None)
         if count is None:
             count = recipient_counts([audience.pk]).get(audience.pk, 0)
@@ -101,7 +102,7 @@ class AudienceAdmin(ModelAdmin[Audience]):
 
 
 @admin.register(Recipient)
-class RecipientAdmin(ChoosesTimezone, ModelAdmin[Recipient]):
+class RecipientAdmin(Large, ChoosesTimezone, ModelAdmin[Recipient]):
     """One address in one audience; the list stays quick at millions."""
 
     list_display = ("email", "name", "audience", "timezone", "updated_at")
@@ -112,12 +113,12 @@ class RecipientAdmin(ChoosesTimezone, ModelAdmin[Recipient]):
     search_help_text = "An address, or a part of one"
     autocomplete_fields = ("audience",)
     readonly_fields = ("created_at", "updated_at")
-    fields = ("audience", "email", "name", "timezone", "attributes", "created_at", "updated_at")
     ordering = ("-id",)
-    sortable_by = ()
-    paginator = EstimatingPaginator
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
+
+    def get_fields(self, request: HttpRequest, obj: Recipient | None = None) -> tuple[str, ...]:
+        """A new recipient has no dates yet."""
+        fields = ("audience", "email", "name", "timezone", "attributes")
+        return (*fields, *self.readonly_fields) if obj else fields
 
     def get_search_results(
         self, request: HttpRequest, queryset: "QuerySet[Recipient]", search_term: str

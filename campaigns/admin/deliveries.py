@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from campaigns.admin.large import EstimatingPaginator
+from campaigns.admin.large import Large
 from campaigns.admin.readonly import ReadOnly
 from campaigns.admin.searching import with_address
 from campaigns.models import Batch, Campaign, DeliveryLog, DeliveryStatus
@@ -26,7 +26,7 @@ STATUS_COLOURS = {
 
 
 @admin.register(Batch)
-class BatchAdmin(ReadOnly, ModelAdmin[Batch]):
+class BatchAdmin(Large, ReadOnly, ModelAdmin[Batch]):
     """What workers lease; its counters are the campaign's numbers."""
 
     list_display = (
@@ -36,10 +36,6 @@ class BatchAdmin(ReadOnly, ModelAdmin[Batch]):
     list_filter_submit = True
     list_select_related = ("campaign",)
     ordering = ("-campaign_id", "number")
-    sortable_by = ()
-    paginator = EstimatingPaginator
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
 
 
 class StatusFilter(admin.SimpleListFilter):
@@ -63,7 +59,7 @@ class StatusFilter(admin.SimpleListFilter):
 
 
 @admin.register(DeliveryLog)
-class DeliveryLogAdmin(ReadOnly, ModelAdmin[DeliveryLog]):
+class DeliveryLogAdmin(Large, ReadOnly, ModelAdmin[DeliveryLog]):
     """One row per recipient and campaign."""
 
     list_display = ("email", "campaign", "state", "attempts", "provider", "reason", "sent_at", "not_before")
@@ -74,10 +70,6 @@ class DeliveryLogAdmin(ReadOnly, ModelAdmin[DeliveryLog]):
     search_fields = ("email",)
     search_help_text = "An address, or a part of one"
     ordering = ("-id",)
-    sortable_by = ()
-    paginator = EstimatingPaginator
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
 
     @admin.display(description="status")
     def state(self, delivery: DeliveryLog) -> SafeString:

@@ -3,8 +3,11 @@
 import json
 from typing import Any
 
+from django.contrib.admin import ShowFacets
+from django.contrib.admin.views.main import ChangeList
 from django.db import connection
 from django.db.models import Model, QuerySet
+from django.http import HttpRequest
 from django.utils.functional import cached_property
 
 from users.admin_theme import Paginator
@@ -28,6 +31,28 @@ class EstimatingPaginator(Paginator[Any]):
     def estimated(self) -> bool:
         """Whether `count` is the planner's guess."""
         return self.count > EXACT
+
+
+class LargeList(ChangeList):
+    """Counts its rows once."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Fetch the page. The theme shows a second count wherever it is not the first."""
+        super().get_results(request)
+        self.full_result_count = self.result_count
+
+
+class Large:
+    """For the ModelAdmin of a large table."""
+
+    paginator = EstimatingPaginator
+    show_full_result_count = False
+    show_facets = ShowFacets.NEVER
+    sortable_by = ()
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """The list that counts once."""
+        return LargeList
 
 
 def planned_rows(rows: "QuerySet[Any]") -> int:

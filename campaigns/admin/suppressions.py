@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.http import HttpRequest
 
-from campaigns.admin.large import EstimatingPaginator
+from campaigns.admin.large import Large
 from campaigns.models import Suppression
 from users.admin_theme import ModelAdmin, ModelForm
 
@@ -22,7 +22,7 @@ class SuppressionForm(ModelForm[Suppression]):
 
 
 @admin.register(Suppression)
-class SuppressionAdmin(ModelAdmin[Suppression]):
+class SuppressionAdmin(Large, ModelAdmin[Suppression]):
     """Who must not be mailed, and why."""
 
     form = SuppressionForm
@@ -31,11 +31,12 @@ class SuppressionAdmin(ModelAdmin[Suppression]):
     list_select_related = ("campaign",)
     search_fields = ("^email",)
     readonly_fields = ("campaign", "created_at")
-    fields = ("email", "reason", "note", "campaign", "created_at")
-    paginator = EstimatingPaginator
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
+
+    def get_fields(self, request: HttpRequest, obj: Suppression | None = None) -> tuple[str, ...]:
+        """A new entry comes from no campaign and has no date yet."""
+        fields = ("email", "reason", "note")
+        return (*fields, "campaign", "created_at") if obj else fields
 
     def get_readonly_fields(self, request: HttpRequest, obj: Suppression | None = None) -> tuple[str, ...]:
         """The address of an entry stays; delete the entry to let the address be mailed again."""
-        return ("email", "campaign", "created_at") if obj else ("campaign", "created_at")
+        return ("email", *self.readonly_fields) if obj else self.readonly_fields
