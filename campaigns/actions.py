@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from django.db import transaction
 
 from campaigns import lifecycle, preflight, tasks, trial
+from campaigns.addresses import BadAddress, parse_address
 from campaigns.models import Campaign, CampaignStatus
 
 EDITABLE = frozenset((CampaignStatus.DRAFT, CampaignStatus.SCHEDULED))
@@ -25,6 +25,13 @@ class NoLongerEditable(Exception):
             f"A campaign that is {CampaignStatus(status).label} can no longer be changed or deleted."
         )
         self.status = status
+
+
+class QueueAway(Exception):
+    """The queue does not answer, and what was asked for is kept nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__("The queue does not answer, so no test mail was sent. Try again in a minute.")
 
 
 def edit(campaign_id: int, changes: dict[str, Any], *, now: datetime) -> Campaign:
@@ -86,15 +93,21 @@ def cancel(campaign_id: int, *, now: datetime) -> None:
 
 
 def send_test(campaign_id: int, addresses: Sequence[str]) -> None:
-    """Queue test mails to up to ten addresses. Raises ValidationError naming the address that is none."""
+    """Queue test mails to up to ten addresses.
+
+    Raises ValidationError naming the address that is none, CampaignNotReady for a campaign that cannot be
+    composed, QueueAway: nothing remembers a test mail that was not queued.
+    """
     if not 1 <= len(addresses) <= trial.MAX_ADDRESSES:
         raise ValidationError({"emails": f"Give 1 to {trial.MAX_ADDRESSES} addresses, not {len(addresses)}."})
     for address in addresses:
         try:
-            validate_email(address)
-        except ValidationError as error:
-            raise ValidationError({"emails": f"{address!r} is not an e-mail address."}) from error
-    transaction.on_commit(lambda: tasks.hint(tasks.send_test, campaign_id, list(addresses)))
+            parse_address(address)
+        except BadAddress as problem:
+            raise ValidationError({"emails": f"{address!r} cannot be used: {problem}"}) from problem
+    preflight.check_composition(Campaign.objects.select_related("template", "audience").get(id=campaign_id))
+    if not tasks.hint(tasks.send_test, campaign_id, list(addresses)):
+        raise QueueAway
 
 
 def _editable(campaign_id: int) -> Campaign:

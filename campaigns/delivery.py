@@ -31,6 +31,7 @@ from campaigns.throttle import MustWait
 
 logger = logging.getLogger(__name__)
 
+LONGEST_REST = timedelta(minutes=2)  # a provider that comes back is noticed within this time
 MAX_RESERVATION_WAIT = 30.0  # seconds that a worker keeps a batch while it waits for the rate limit
 
 Clock = Callable[[], datetime]
@@ -181,4 +182,4 @@ def _pause_after(reason: BaseException, lease: Lease) -> timedelta:
     if isinstance(reason, Trouble) and reason.retry_after is not None:
         return timedelta(seconds=reason.retry_after)
     base = timedelta(seconds=settings.RETRY_BASE_SECONDS)
-    return retries.backoff(lease.failures + 1, base=base, jitter=random.random)
+    return min(LONGEST_REST, retries.backoff(lease.failures + 1, base=base, jitter=random.random))

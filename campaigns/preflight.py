@@ -6,8 +6,8 @@ from datetime import datetime
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 
+from campaigns.addresses import BadAddress, parse_address
 from campaigns.composing import CompiledMessage, Sender, TemplateRefused, compile_message
 from campaigns.models import Campaign, Recipient
 from users.models import validate_timezone
@@ -28,6 +28,11 @@ class CampaignNotReady(Exception):
 def check(campaign: Campaign) -> None:
     """Raise CampaignNotReady with everything that would keep this campaign from being sent."""
     _raise_if_any(_campaign_problems(campaign))
+
+
+def check_composition(campaign: Campaign) -> None:
+    """Raise CampaignNotReady unless a mail of this campaign can be written, whoever it is for."""
+    _raise_if_any([*_sender_problems(campaign), *_template_problems(campaign)])
 
 
 def check_start_time(scheduled_at: datetime | None, *, now: datetime) -> None:
@@ -73,6 +78,10 @@ def _campaign_problems(campaign: Campaign) -> Iterator[Problem]:
     yield from _sender_problems(campaign)
     if not campaign.audience.recipients.exists():
         yield "audience", f"The audience {campaign.audience.name!r} has no recipients."
+    yield from _template_problems(campaign)
+
+
+def _template_problems(campaign: Campaign) -> Iterator[Problem]:
     try:
         message = compile_template_of(campaign)
     except TemplateRefused as refusal:
@@ -94,14 +103,15 @@ def _timezone_problems(name: str) -> Iterator[Problem]:
 
 
 def _sender_problems(campaign: Campaign) -> Iterator[Problem]:
-    address = sender_of(campaign).email
-    if not address:
+    sender = sender_of(campaign)
+    if not sender.email:
         yield "from_email", "There is no sender address here, nor a DEFAULT_FROM_EMAIL in the settings."
-        return
-    try:
-        validate_email(address)
-    except ValidationError:
-        yield "from_email", f"{address!r} is not an e-mail address."
+    for field, address in (("from_email", sender.email), ("reply_to", sender.reply_to)):
+        try:
+            if address:
+                parse_address(address)
+        except BadAddress as problem:
+            yield field, f"{address!r} cannot be used: {problem}"
 
 
 def _unknown_fields(campaign: Campaign, message: CompiledMessage) -> Iterator[str]:

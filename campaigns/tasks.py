@@ -4,10 +4,13 @@ A message is a hint. Losing one costs at most a minute, until the next tick; a s
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import cast
 
 from celery import Task, current_app, shared_task
+from django.conf import settings
 from django.utils import timezone
+from kombu import Connection
 from kombu.exceptions import ChannelError, OperationalError
 
 from campaigns import delivery, dispatch, recovery, trial
@@ -18,6 +21,12 @@ from campaigns.throttle import MustWait
 logger = logging.getLogger(__name__)
 
 SENDERS = "senders"
+_PATIENCE = 2  # seconds; the consumers' own connections are more patient
+_IMPATIENT = (
+    {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
+    if settings.CELERY_BROKER_URL.startswith("redis")
+    else {}
+)
 
 
 @shared_task
@@ -74,39 +83,58 @@ def import_recipients(job_id: int) -> None:
     jobs.run(job_id, now=timezone.now())
 
 
-def hint(task: "Task[..., object]", *args: object) -> None:
-    """Publish a message; when the broker is away, the next tick finds the same in the database."""
+def hint(task: "Task[..., object]", *args: object) -> bool:
+    """Publish a message and say whether the broker took it.
+
+    When it did not, nothing is lost: the next tick finds the same in the database.
+    """
+    return publish(task, [args]) == 1
+
+
+def publish(task: "Task[..., object]", messages: Sequence[tuple[object, ...]]) -> int:
+    """Publish one message for each tuple of arguments and return how many the broker took, in order.
+
+    A broker that is away or hangs costs a few seconds, not more: a person may be waiting for the answer.
+    """
+    taken = 0
+    connection = current_app.connection_for_write(transport_options=_IMPATIENT)
     try:
-        task.delay(*args)
-    except OperationalError as error:
-        logger.warning("the broker is away, the next tick makes up for %s%s: %s", task.name, args, error)
+        with connection:
+            for arguments in messages:
+                task.apply_async(arguments, connection=connection, retry=False)  # type: ignore[call-arg]  # Celery's stubs lack it
+                taken += 1
+    except _away(connection) as error:
+        logger.warning(
+            "the broker is away, the next tick makes up for %s messages of %s: %r",
+            len(messages) - taken,
+            task.name,
+            error,
+        )
+    return taken
 
 
 def _go_on(campaign_id: int) -> None:
     batch_ids = dispatch.next_batches(campaign_id)
-    _publish(batch_ids)
-    if not batch_ids:
+    if batch_ids:
+        taken = publish(send_batch, [(batch_id,) for batch_id in batch_ids])
+        dispatch.forget_published(batch_ids[taken:])
+    else:
         hint(finalize_campaign, campaign_id)
 
 
-def _publish(batch_ids: Iterable[int]) -> None:
-    remaining = list(batch_ids)
-    try:
-        while remaining:
-            send_batch.delay(remaining[0])
-            del remaining[0]
-    except OperationalError as error:
-        logger.warning("the broker is away, %s batches wait for the next tick: %s", len(remaining), error)
-        dispatch.forget_published(remaining)
+def _away(connection: Connection) -> tuple[type[Exception], ...]:
+    """Return what is raised when the broker is away, before and after the connection stands."""
+    return (OperationalError, *cast("tuple[type[Exception], ...]", connection.recoverable_connection_errors))
 
 
 def _messages_in(queue: str) -> int | None:
     """Return how many messages the broker holds, or None when it does not answer."""
+    connection = current_app.connection_for_read(transport_options=_IMPATIENT)
     try:
-        with current_app.connection_for_read() as connection:
+        with connection:
             declared = connection.default_channel.queue_declare(queue, passive=True)  # type: ignore[attr-defined]  # kombu's stubs lack it
             return int(declared.message_count)
     except ChannelError:
         return 0  # an empty queue does not exist in Redis
-    except OperationalError:
+    except _away(connection):
         return None

@@ -180,7 +180,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
         "socket_keepalive": True,
         "health_check_interval": 25,
     }
-    if CELERY_BROKER_URL.startswith(("redis", "rediss"))
+    if CELERY_BROKER_URL.startswith("redis")
     else {"confirm_publish": True}
 )
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2}

@@ -5,7 +5,7 @@ from email_validator import EmailNotValidError, validate_email
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campaigns.importing.addresses import BadAddress, parse_address, trim
+from campaigns.addresses import BadAddress, parse_address, trim
 from campaigns.importing.mapping import resolve
 from campaigns.importing.refusals import Line, Refusal
 from campaigns.importing.validating import Row, validator

@@ -1,5 +1,6 @@
 """The account that every other app refers to."""
 
+from functools import cache
 from typing import ClassVar
 from zoneinfo import available_timezones
 
@@ -12,10 +13,13 @@ from django.db.models.functions import Lower
 
 from users.managers import UserManager
 
+# read from the zone files each time it is asked for, which takes 10 ms; they change with a new tzdata only
+_timezones = cache(available_timezones)
+
 
 def validate_timezone(name: str) -> None:
     """Raise ValidationError unless `name` is a zone of the IANA database, such as Asia/Kolkata."""
-    if name not in available_timezones():
+    if name not in _timezones():
         raise ValidationError(
             "%(name)s is not a time zone of the IANA database; write it like Asia/Kolkata or Europe/Paris.",
             code="unknown_timezone",

@@ -10,6 +10,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from campaigns import actions, lifecycle, trial
+from campaigns.actions import QueueAway
 from campaigns.admin.times import from_zone, in_zone
 from campaigns.lifecycle import TransitionRefused
 from campaigns.models import Campaign, CampaignStatus
@@ -94,7 +95,7 @@ def perform(action: str, campaign: Campaign, data: Mapping[str, Any], *, now: da
     button = BUTTONS[action]
     try:
         return button.perform(campaign, data, now)
-    except TransitionRefused as refused:
+    except (TransitionRefused, QueueAway) as refused:
         raise ActionRefused([str(refused)]) from refused
     except CampaignNotReady as not_ready:
         raise ActionRefused(in_words(not_ready.problems)) from not_ready

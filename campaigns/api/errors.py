@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
 from rest_framework.views import APIView
 
-from campaigns.actions import NoLongerEditable
+from campaigns.actions import NoLongerEditable, QueueAway
 from campaigns.composing import CannotRender, TemplateRefused
 from campaigns.importing.refusals import ImportRefused
 from campaigns.lifecycle import TransitionRefused
@@ -26,6 +26,13 @@ class Conflict(APIException):
     def __init__(self, detail: str, code: str, **members: str) -> None:
         super().__init__(detail, code)
         self.members = members
+
+
+class QueueUnavailable(APIException):
+    """The queue does not answer, and what was asked for would be lost."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_code = "queue_away"
 
 
 class TranslatesRefusals(APIView):
@@ -59,6 +66,8 @@ def _translated(exc: Exception) -> Exception:
             return ValidationError({"context": [str(exc)]}, "cannot_render")
         case ModelValidationError():
             return ValidationError(as_serializer_error(exc))
+        case QueueAway():
+            return QueueUnavailable(str(exc))
         case ObjectDoesNotExist():
             return NotFound()
     return exc

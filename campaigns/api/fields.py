@@ -12,7 +12,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from campaigns.importing.addresses import BadAddress, parse_address, trim
+from campaigns.addresses import BadAddress, parse_address, trim
 
 MAX_DEPTH = 20
 YEARS = range(2000, 2101)  # years outside cannot be shown in every zone, and nobody means them

@@ -5,7 +5,7 @@ from functools import cache
 from typing import NamedTuple
 from zoneinfo import available_timezones
 
-from campaigns.importing.addresses import BadAddress, parse_address, trim
+from campaigns.addresses import BadAddress, parse_address, trim
 from campaigns.importing.mapping import Columns
 from campaigns.importing.refusals import Fault, Line, Refusal
 
