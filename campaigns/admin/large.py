@@ -1,7 +1,7 @@
 """Lists of tables with millions of rows: count no further than needed, sort by what has an index."""
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib.admin import ShowFacets
 from django.contrib.admin.views.main import ChangeList
@@ -45,10 +45,10 @@ class LargeList(ChangeList):
 class Large:
     """For the ModelAdmin of a large table."""
 
-    paginator = EstimatingPaginator
+    paginator: ClassVar[type] = EstimatingPaginator
     show_full_result_count = False
     show_facets = ShowFacets.NEVER
-    sortable_by = ()
+    sortable_by: ClassVar[list[str] | tuple[str, ...] | None] = ()
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """The list that counts once."""
