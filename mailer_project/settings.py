@@ -301,6 +301,8 @@ UNFOLD = {
     },
 }
 
+FLOWER_URL = env.str("FLOWER_URL", default="")  # where the admin's link to Flower leads
+
 # --- REST API -----------------------------------------------------------------------------------
 
 REST_FRAMEWORK = {

@@ -37,7 +37,9 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     email = models.EmailField("e-mail address", max_length=254, unique=True)
     name = models.CharField(max_length=200, blank=True)
-    timezone = models.CharField(max_length=64, default=default_timezone, validators=[validate_timezone])
+    timezone = models.CharField(
+        "time zone", max_length=64, default=default_timezone, validators=[validate_timezone]
+    )
     is_staff = models.BooleanField(
         "operator", default=False, help_text="May use the admin and the campaign API."
     )

@@ -12,9 +12,10 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from campaigns import audiences
 from campaigns.admin.large import Large
 from campaigns.admin.searching import with_address
-from campaigns.models import Audience, Campaign, DeliveryLog, Recipient
+from campaigns.models import Audience, Campaign, Recipient
 from users.admin import ChoosesTimezone
 from users.admin_theme import ModelAdmin, RelatedFieldListFilter
 
@@ -28,15 +29,6 @@ def recipient_counts(audience_ids: list[int]) -> dict[int, int]:
         .annotate(Count("pk"))
     )
     return dict(counted)
-
-
-def delete_audience(audience: Audience) -> None:
-    """Delete an audience and its recipients without loading them. Raises ProtectedError."""
-    with transaction.atomic():
-        recipients = Recipient.objects.filter(audience=audience)
-        DeliveryLog.objects.filter(recipient__in=recipients).update(recipient=None)
-        recipients._raw_delete(recipients.db)
-        audience.delete()
 
 
 class AudienceList(ChangeList):
@@ -92,13 +84,13 @@ class AudienceAdmin(ModelAdmin[Audience]):
 
     def delete_model(self, request: HttpRequest, obj: Audience) -> None:
         """Delete one."""
-        delete_audience(obj)
+        audiences.delete(obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: "QuerySet[Audience]") -> None:
         """Delete the chosen ones, or none of them."""
         with transaction.atomic():
             for audience in queryset:
-                delete_audience(audience)
+                audiences.delete(audience)
 
 
 @admin.register(Recipient)

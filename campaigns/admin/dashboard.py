@@ -64,7 +64,7 @@ def _card(model: Any, label: str) -> dict[str, Any]:
 
 
 def _links() -> list[tuple[str, str]]:
-    flower = getattr(settings, "FLOWER_URL", "")
+    flower = settings.FLOWER_URL
     links = [("API documentation", "/api/docs/")] if _exists("/api/docs/") else []
     return [*links, ("Flower, the workers' monitor", flower)] if flower else links
 

@@ -5,6 +5,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.filters import OrderingFilter, SearchFilter
 from rest_framework.viewsets import ModelViewSet
 
+from campaigns import audiences
 from campaigns.api.base import OperatorView, RowSerializer
 from campaigns.api.fields import single_line
 from campaigns.models import Audience, Recipient
@@ -30,6 +31,10 @@ class AudienceView(OperatorView[Audience], ModelViewSet[Audience]):
     search_fields = ["name", "description"]
     ordering_fields = ["id", "name", "created_at"]
     ordering = ["name", "id"]
+
+    def perform_destroy(self, instance: Audience) -> None:
+        """Delete it, whatever its size."""
+        audiences.delete(instance)
 
 
 class RecipientSerializer(RowSerializer[Recipient]):

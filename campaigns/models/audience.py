@@ -36,6 +36,7 @@ class Recipient(models.Model):
     email = models.EmailField("e-mail address", max_length=254)
     name = models.CharField(max_length=200, blank=True)
     timezone = models.CharField(
+        "time zone",
         max_length=64,
         blank=True,
         validators=[validate_timezone],

@@ -47,6 +47,7 @@ class Campaign(models.Model):
 
     scheduled_at = models.DateTimeField(null=True, blank=True, help_text="When it starts by itself.")
     timezone = models.CharField(
+        "time zone",
         max_length=64,
         default=default_timezone,
         validators=[validate_timezone],

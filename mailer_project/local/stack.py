@@ -130,6 +130,7 @@ class Stack:
             "PUBLIC_URL": f"http://127.0.0.1:{self.port}",
             "STATIC_ROOT": str(self.directory / "static"),
             "MEDIA_ROOT": str(self.directory / "media"),
+            "FLOWER_URL": f"http://127.0.0.1:{self.flower_port}/flower/",
             "FLOWER_USER": "admin",
             "FLOWER_PASSWORD": self.old.get("FLOWER_PASSWORD") or secrets.token_urlsafe(12),
         }
