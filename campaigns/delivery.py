@@ -16,13 +16,15 @@ next declare or record that its token counts no more.
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from redis import Redis
 
 from campaigns import ledger, preflight, retries, tracking
+from campaigns.breaker import Breaker, Open
 from campaigns.composing import CompiledMessage, Letter, compile_message
 from campaigns.ledger import CampaignHeld, Change, Lease, LeaseLost, Row
 from campaigns.models import Campaign, DeliveryStatus
@@ -80,19 +82,51 @@ def _send(lease: Lease, line: Line, now: Clock) -> None:
     message = _compile(campaign)
     attempts = {row.id: row.attempts for row in rows}
     letters = [_letter(campaign, row) for row in rows]
-    trouble: Trouble | None = None
+    troubles: list[Trouble] = []
     for provider in line.providers:
-        batch = _Sending(lease, line.redis, provider, message, attempts, now)
+        sending = _Sending(lease, line.redis, provider, message, attempts, now)
         try:
-            with provider:
-                letters = batch.send(letters)
+            with _guarded(provider, Breaker(provider.name, line.redis), lease):
+                sending.send(letters)
             return
-        except Trouble as met:
-            trouble, letters = met, batch.left(letters)
-            if met.retry_after is not None or not letters:
+        except Trouble as trouble:
+            troubles.append(trouble)
+            letters = sending.left(letters)
+            if trouble.retry_after is not None or not letters:
                 break
     if letters:
-        raise trouble or Trouble("EMAIL_PROVIDERS names no provider")
+        raise _soonest(troubles)
+
+
+@contextmanager
+def _guarded(provider: Provider, breaker: Breaker, lease: Lease) -> Iterator[None]:
+    """Use a provider as its breaker allows, and tell the other workers how it went. Raises Trouble."""
+    try:
+        breaker.admit()
+    except Open as is_open:
+        raise Trouble(
+            str(is_open), is_open.seconds if is_open.asked else None, over_in=is_open.seconds
+        ) from is_open
+    try:
+        with provider:
+            yield
+    except Trouble as trouble:
+        if trouble.retry_after is not None:
+            breaker.paused(trouble.retry_after, trouble.why)
+        elif lease.is_good():  # a lease that ran out is no fault of the provider
+            breaker.failed(trouble.why)
+        raise
+    except BaseException:
+        breaker.undecided()
+        raise
+    breaker.succeeded()
+
+
+def _soonest(troubles: Sequence[Trouble]) -> Trouble:
+    """Return the trouble that may be over first; one without a time may be over at any moment."""
+    if not troubles:
+        return Trouble("EMAIL_PROVIDERS names no provider")
+    return min(troubles, key=lambda trouble: trouble.over_in or 0)
 
 
 def _check(lease: Lease) -> list[Row]:
@@ -179,7 +213,7 @@ def _pause_after(reason: BaseException, lease: Lease) -> timedelta:
     """Return how long the batch rests: as long as it was told, else longer with each failure in a row."""
     if isinstance(reason, MustWait):
         return timedelta(seconds=reason.seconds)
-    if isinstance(reason, Trouble) and reason.retry_after is not None:
-        return timedelta(seconds=reason.retry_after)
+    if isinstance(reason, Trouble) and reason.over_in is not None:
+        return timedelta(seconds=reason.over_in)
     base = timedelta(seconds=settings.RETRY_BASE_SECONDS)
     return min(LONGEST_REST, retries.backoff(lease.failures + 1, base=base, jitter=random.random))

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import pytest
 from django.conf import settings
+from redis import Redis
 from rest_framework.test import APIClient
 
 from campaigns import throttle
@@ -61,17 +62,27 @@ def sendgrid() -> Iterator[SendGridServer]:
 
 
 @pytest.fixture
-def smtp_line(smtp: SmtpServer) -> Line:
-    """Sends through the SMTP server of this test, two messages declared at a time."""
-    account = SmtpAccount("127.0.0.1", smtp.port, use_tls=False, timeout=10)
-    return Line((Smtp(account, Limit("smtp", 0), window=2),), throttle.connect(settings.REDIS_URL))
+def redis() -> Iterator[Redis]:
+    """Redis without what an earlier test left of a provider's limits and troubles."""
+    client = throttle.connect(settings.REDIS_URL)
+    for key in client.scan_iter("mailer:*"):
+        client.delete(key)
+    yield client
+    client.close()
 
 
 @pytest.fixture
-def sendgrid_line(sendgrid: SendGridServer) -> Line:
+def smtp_line(smtp: SmtpServer, redis: Redis) -> Line:
+    """Sends through the SMTP server of this test, two messages declared at a time."""
+    account = SmtpAccount("127.0.0.1", smtp.port, use_tls=False, timeout=10)
+    return Line((Smtp(account, Limit("smtp", 0), window=2),), redis)
+
+
+@pytest.fixture
+def sendgrid_line(sendgrid: SendGridServer, redis: Redis) -> Line:
     """Sends through the SendGrid endpoint of this test."""
     provider = SendGrid("SG.test", Limit("sendgrid", 0), host=sendgrid.url)
-    return Line((provider,), throttle.connect(settings.REDIS_URL))
+    return Line((provider,), redis)
 
 
 @pytest.fixture

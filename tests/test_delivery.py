@@ -231,6 +231,58 @@ class TestFailover:
         assert before + timedelta(seconds=39) <= not_before <= clock() + timedelta(seconds=41)
 
 
+class TestBreaker:
+    def test_a_provider_that_failed_three_batches_is_left_alone_and_its_fallback_is_used(
+        self,
+        campaign: Campaign,
+        sendgrid: SendGridServer,
+        smtp: SmtpServer,
+        both_lines: Line,
+        settings: Settings,
+    ) -> None:
+        settings.CAMPAIGN_BATCH_SIZE = 1
+        sendgrid.answers += [(503, {}, "")] * 3
+        for batch_id in started(campaign):
+            send(batch_id, both_lines)
+        assert len(sendgrid.requests) == 3
+        assert smtp.recipients == EVERYBODY
+        assert counts(campaign) == {"sent": 5}
+
+    def test_one_probe_brings_it_back(
+        self, campaign: Campaign, sendgrid: SendGridServer, sendgrid_line: Line, settings: Settings
+    ) -> None:
+        settings.CAMPAIGN_BATCH_SIZE = 1
+        sendgrid.answers += [(503, {}, "")] * 3
+        batches = started(campaign)
+        for batch_id in batches:
+            send(batch_id, sendgrid_line)
+        assert len(sendgrid.requests) == 3
+        waiting = Batch.objects.get(id=batches[4])
+        assert waiting.trouble.startswith("sendgrid: open since ")
+        sendgrid_line.redis.hset("mailer:breaker:sendgrid", "until", 1)
+        for batch_id in batches:
+            _let_time_pass(batch_id)
+            send(batch_id, sendgrid_line)
+        assert sendgrid.recipients == EVERYBODY
+        assert counts(campaign) == {"sent": 5}
+
+    def test_a_pause_that_one_batch_was_asked_for_holds_for_all(
+        self,
+        campaign: Campaign,
+        sendgrid: SendGridServer,
+        smtp: SmtpServer,
+        both_lines: Line,
+        settings: Settings,
+    ) -> None:
+        settings.CAMPAIGN_BATCH_SIZE = 1
+        sendgrid.answers.append((429, {"Retry-After": "40"}, ""))
+        for batch_id in started(campaign):
+            send(batch_id, both_lines)
+        assert len(sendgrid.requests) == 1
+        assert smtp.recipients == []
+        assert counts(campaign) == {"pending": 5}
+
+
 class TestLease:
     def test_a_worker_that_slept_through_its_lease_sends_and_writes_nothing(
         self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, monkeypatch: pytest.MonkeyPatch

@@ -48,13 +48,14 @@ class Trouble(Exception):
     """Why a provider cannot be used at present.
 
     With `retry_after` (seconds) the provider asked for a pause and is the one to wait for; without it,
-    another provider may be tried.
+    another provider may be tried. `over_in` (seconds) is when it may be over, where that is known.
     """
 
-    def __init__(self, why: str, retry_after: float | None = None) -> None:
+    def __init__(self, why: str, retry_after: float | None = None, *, over_in: float | None = None) -> None:
         super().__init__(why)
         self.why = why
         self.retry_after = retry_after
+        self.over_in = retry_after if over_in is None else over_in
 
 
 @dataclass(frozen=True, slots=True)
