@@ -45,6 +45,11 @@ def block_for(path: str) -> str:
     return str((exact + matching + [max(prefixes, key=lambda prefix: len(prefix[0]))[1]])[0])
 
 
+def settings_in(block: str) -> dict[str, str]:
+    """What each line of a `geo` or `map` says; a key in quotation marks keeps them."""
+    return dict(re.findall(r'^\s*(".*?"|\S+)\s+(\S+);', block, re.M))
+
+
 class TestVariables:
     def test_are_all_explained_in_the_example(self) -> None:
         assert set(re.findall(r"\$\{([A-Z_]+)", COMPOSE)) - DOCUMENTED == set()
@@ -121,6 +126,20 @@ class TestNginx:
         assert limit
         assert int(limit[1]) * 1024 * 1024 > settings.IMPORT_MAX_BYTES
         assert "proxy_pass $web;" in block
+
+    def test_believes_a_proxys_word_on_https_from_the_networks_that_name_its_clients(self) -> None:
+        addresses = re.findall(r"set_real_ip_from (\S+);", NGINX)
+        (networks,) = re.findall(r"geo \$realip_remote_addr \$trusted \{(.*?)\}", NGINX, re.S)
+        assert addresses
+        assert settings_in(networks) == {"default": "0"} | dict.fromkeys(addresses, "1")
+
+    def test_believes_https_from_nobody_else(self) -> None:
+        (schemes,) = re.findall(
+            r'map "\$trusted \$http_x_forwarded_proto" \$public_scheme \{(.*?)\}', NGINX, re.S
+        )
+        assert settings_in(schemes) == {"default": "$scheme", '"1 https"': "https"}
+        assert re.findall(r"X-Forwarded-Proto\s+(\S+);", NGINX) == ["$public_scheme"]
+        assert NGINX.count("$http_x_forwarded_proto") == 1
 
     def test_passes_on_to_services_that_there_are(self) -> None:
         hosts = re.findall(r"set \$\w+ +http://([\w-]+):\d+;", NGINX)
