@@ -3,7 +3,7 @@
     claim     only one worker holds a batch, and only until its lease runs out
     check     the rows that are still open, without those that must not be mailed
     reserve   wait for a place in the rate limit that all workers share
-    declare   commit "these are about to leave" before anything leaves
+    declare   commit "these are about to leave" before anything leaves, with a last look at suppressions
     send      the network; no transaction is open
     record    commit the answers, only under the lease that was claimed
 
@@ -17,7 +17,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -53,9 +53,9 @@ def send_batch(batch_id: int, *, owner: str, line: Line, now: Clock) -> int | No
     except (CampaignHeld, LeaseLost) as reason:
         logger.info("batch %s: stopped: %r", batch_id, reason)
         _give_back(lease)
-    except (Trouble, MustWait) as reason:
-        logger.warning("batch %s waits: %s", batch_id, reason)
-        _give_back(lease, reason)
+    except Trouble as trouble:
+        logger.warning("batch %s waits: %s", batch_id, trouble)
+        _give_back(lease, trouble)
     except BaseException as error:
         _give_back(lease, error)
         raise
@@ -65,13 +65,22 @@ def send_batch(batch_id: int, *, owner: str, line: Line, now: Clock) -> int | No
 
 
 def _give_back(lease: Lease, reason: BaseException | None = None) -> None:
+    """Release the batch, to rest as long as the reason says, else longer with each failure in a row."""
+    wait, failed = None, False
+    if isinstance(reason, Trouble) and reason.over_in is not None:
+        wait = timedelta(seconds=reason.over_in)
+    elif reason is not None:
+        base = timedelta(seconds=settings.RETRY_BASE_SECONDS)
+        wait = min(LONGEST_REST, retries.backoff(lease.failures + 1, base=base, jitter=random.random))
+        failed = True
     try:
-        if reason is None:
-            ledger.release(lease)
-        else:
-            ledger.release(lease, trouble=str(reason) or repr(reason), wait=_pause_after(reason, lease))
+        ledger.release(lease, trouble=_words(reason), wait=wait, failed=failed)
     except LeaseLost:
         logger.warning("batch %s: the lease was lost; whoever holds it now goes on", lease.batch_id)
+
+
+def _words(reason: BaseException | None) -> str:
+    return "" if reason is None else str(reason) or repr(reason)
 
 
 def _send(lease: Lease, line: Line, now: Clock) -> None:
@@ -79,12 +88,11 @@ def _send(lease: Lease, line: Line, now: Clock) -> None:
     if not rows:
         return
     campaign = Campaign.objects.get(id=lease.campaign_id)
-    message = _compile(campaign)
     attempts = {row.id: row.attempts for row in rows}
     letters = [_letter(campaign, row) for row in rows]
     troubles: list[Trouble] = []
     for provider in line.providers:
-        sending = _Sending(lease, line.redis, provider, message, attempts, now)
+        sending = _Sending(lease, line.redis, provider, _compile(campaign, provider), attempts, now)
         try:
             with _guarded(provider, Breaker(provider.name, line.redis), lease):
                 sending.send(letters)
@@ -108,8 +116,11 @@ def _guarded(provider: Provider, breaker: Breaker, lease: Lease) -> Iterator[Non
             str(is_open), is_open.seconds if is_open.asked else None, over_in=is_open.seconds
         ) from is_open
     try:
-        with provider:
+        with closing(provider):
             yield
+    except MustWait as wait:  # our own limit, which says nothing of the provider
+        breaker.undecided()
+        raise Trouble(str(wait), wait.seconds) from wait
     except Trouble as trouble:
         if trouble.retry_after is not None:
             breaker.paused(trouble.retry_after, trouble.why)
@@ -162,26 +173,44 @@ class _Sending:
         self.attempts, self.now = attempts, now
         self.answered: set[int] = set()
 
-    def send(self, letters: Sequence[Letter]) -> list[Letter]:
-        """Send every letter; raises Trouble when the provider cannot take them all now."""
+    def send(self, letters: Sequence[Letter]) -> None:
+        """Send every letter; raises Trouble or MustWait when the provider cannot take them all now."""
         for group in self.provider.groups(self.message, letters):
-            wait = self.provider.limit.reserve(self.redis, len(group), max_wait=MAX_RESERVATION_WAIT)
-            time.sleep(wait)
-            ledger.declare(self.lease, [letter.delivery_id for letter in group], self.provider.name)
-            sending = self.provider.send(self.message, group, still_ours=self.lease.is_good)
-            self._record(sending.outcomes)
-            if sending.trouble:
-                raise sending.trouble
-        return []
+            remaining = group
+            while remaining:
+                places = self.provider.limit.reserve(
+                    self.redis, len(remaining), max_wait=MAX_RESERVATION_WAIT
+                )
+                time.sleep(places.wait)
+                self._send_group(remaining[: places.count])
+                remaining = remaining[places.count :]
+
+    def _send_group(self, group: Sequence[Letter]) -> None:
+        self.provider.open()
+        held_back = ledger.declare(self.lease, [letter.delivery_id for letter in group], self.provider.name)
+        self.answered.update(held_back)
+        leaving = [letter for letter in group if letter.delivery_id not in held_back]
+        if not leaving:
+            return
+        sending = self.provider.send(self.message, leaving, still_ours=self._still_ours)
+        self._record(sending.outcomes)
+        if sending.trouble:
+            raise sending.trouble
+
+    def _still_ours(self) -> bool:
+        """Say whether the next request may leave; the lease must outlast the longest wait for its answer."""
+        return self.lease.is_good(for_seconds=self.provider.patience) or ledger.renew(self.lease)
 
     def left(self, letters: Sequence[Letter]) -> list[Letter]:
         """Return the letters that were provably not accepted and may go another way."""
         return [letter for letter in letters if letter.delivery_id not in self.answered]
 
     def _record(self, outcomes: Sequence[Outcome]) -> None:
-        now = self.now()
+        now, drawn = self.now(), random.random()  # noqa: S311  # jitter; one for all, so that they meet again
         changes = [
-            ledger.change_for(outcome, attempts=self.attempts[outcome.delivery_id] + 1, now=now)
+            ledger.change_for(
+                outcome, attempts=self.attempts[outcome.delivery_id] + 1, now=now, jitter=lambda: drawn
+            )
             for outcome in outcomes
         ]
         ledger.record(self.lease, changes)
@@ -190,10 +219,9 @@ class _Sending:
         )
 
 
-def _compile(campaign: Campaign) -> CompiledMessage:
-    return compile_message(
-        preflight.sender_of(campaign), subject=campaign.subject, html=campaign.html, text=campaign.text
-    )
+def _compile(campaign: Campaign, provider: Provider) -> CompiledMessage:
+    sender = preflight.sender_of(campaign, default=provider.from_email)
+    return compile_message(sender, subject=campaign.subject, html=campaign.html, text=campaign.text)
 
 
 def _letter(campaign: Campaign, row: Row) -> Letter:
@@ -207,13 +235,3 @@ def _letter(campaign: Campaign, row: Row) -> Letter:
         context={**campaign.variables, **row.attributes, **own},
         unsubscribe_url=unsubscribe_url,
     )
-
-
-def _pause_after(reason: BaseException, lease: Lease) -> timedelta:
-    """Return how long the batch rests: as long as it was told, else longer with each failure in a row."""
-    if isinstance(reason, MustWait):
-        return timedelta(seconds=reason.seconds)
-    if isinstance(reason, Trouble) and reason.over_in is not None:
-        return timedelta(seconds=reason.over_in)
-    base = timedelta(seconds=settings.RETRY_BASE_SECONDS)
-    return min(LONGEST_REST, retries.backoff(lease.failures + 1, base=base, jitter=random.random))

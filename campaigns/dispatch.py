@@ -1,14 +1,17 @@
 """From a due campaign to batches in the queue: who is written to is decided once, in one transaction."""
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import Error, connection, transaction
 from django.db.models import Q
 
 from campaigns import ledger, lifecycle, preflight, progress
 from campaigns.models import Batch, Campaign, CampaignStatus, DeliveryLog
+
+logger = logging.getLogger(__name__)
 
 _OPEN = Q(pending__gt=0) | Q(deferred__gt=0)
 
@@ -35,6 +38,13 @@ def _start(campaign_id: int, now: datetime) -> bool:
         return False
     except lifecycle.TransitionRefused:
         return False  # another tick, or its operator, was faster
+    except Error:
+        raise
+    except Exception as error:
+        # whatever is odd about one campaign must not keep the others from starting
+        logger.exception("campaign %s could not be started", campaign_id)
+        lifecycle.fail(campaign_id, reason=f"It could not be started: {error!r}", now=now)
+        return False
     return True
 
 

@@ -7,20 +7,21 @@ nothing. Leases are judged by the database's clock, the only one that all worker
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from campaigns import retries
 from campaigns.models import Campaign, CampaignStatus, DeliveryStatus
 from campaigns.providers import Outcome, Verdict
 
+_RECONNECT_SECONDS = 0.5
 _LEASE_MARGIN = 5.0  # seconds by which a worker gives its lease up before the database does
 
 
@@ -45,9 +46,9 @@ class Lease:
     failures: int
     _good_until: float = field(repr=False)
 
-    def is_good(self) -> bool:
-        """Say, without asking the database, whether the lease is certain to be held still."""
-        return time.monotonic() < self._good_until
+    def is_good(self, *, for_seconds: float = 0.0) -> bool:
+        """Say, without asking the database, whether the lease is certain to be held for that long still."""
+        return time.monotonic() + for_seconds < self._good_until
 
     def renewed(self, since: float) -> None:
         """Count the lease anew from `since`, a moment before it was renewed."""
@@ -107,7 +108,10 @@ def claim(batch_id: int, owner: str) -> Lease | None:
 
 
 def due_rows(lease: Lease) -> list[Row]:
-    """Return the batch's deliveries that may be tried now, with suppressions as they are now."""
+    """Return the batch's deliveries that may be tried now, with suppressions as they are now.
+
+    Those tried less often come first, so that one that always ends the connection holds up no other.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -120,23 +124,26 @@ def due_rows(lease: Lease) -> list[Row]:
               LEFT JOIN campaigns_suppression AS suppression ON suppression.email = lower(delivery.email)
              WHERE delivery.batch_id = %s AND delivery.status IN ('pending', 'deferred')
                AND (delivery.not_before IS NULL OR delivery.not_before <= clock_timestamp())
-             ORDER BY delivery.id
+             ORDER BY delivery.attempts, delivery.id
             """,
             [lease.batch_id],
         )
         return [_row(values) for values in cursor.fetchall()]
 
 
-def declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> None:
+def declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[int]:
     """Write down what is about to leave this process, and renew the lease.
 
-    From here to `record` these rows are in doubt. The commit need not wait for the disk: it has to
-    survive the death of this worker, not that of the database's machine.
-    Raises LeaseLost, or CampaignHeld when the campaign is not in progress any more.
+    Returns those that must not leave after all, because their address was suppressed or their recipient
+    deleted since the batch was read; they have their answer. The others are in doubt from here to
+    `record`. The commit waits for the disk: PostgreSQL forgets an asynchronous one when any of its
+    processes is killed. Raises LeaseLost, or CampaignHeld when the campaign is not in progress any more.
     """
     since = time.monotonic()
-    with _batch_step(durable=False) as cursor:
+    with _batch_step() as cursor:
         _renew(cursor, lease, running=True)
+        held_back = _hold_back(cursor, lease, delivery_ids)
+        leaving = [delivery_id for delivery_id in delivery_ids if delivery_id not in held_back]
         cursor.execute(
             """
             UPDATE campaigns_deliverylog
@@ -145,30 +152,55 @@ def declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> None:
              WHERE id = ANY(%s) AND batch_id = %s AND status IN ('pending', 'deferred')
                AND declared_token IS NULL
             """,
-            [lease.token, provider, list(delivery_ids), lease.batch_id],
+            [lease.token, provider, leaving, lease.batch_id],
         )
-        _expect_rows(cursor, len(delivery_ids), lease)
+        _expect_rows(cursor, len(leaving), lease)
     lease.renewed(since)
+    return held_back
+
+
+def renew(lease: Lease) -> bool:
+    """Lengthen the lease while a slow provider is waited for; False when it is lost or the campaign held."""
+    since = time.monotonic()
+    try:
+        with _batch_step() as cursor:
+            _renew(cursor, lease, running=True)
+    except (LeaseLost, CampaignHeld):
+        return False
+    except (OperationalError, InterfaceError):
+        connection.close()
+        return lease.is_good()
+    lease.renewed(since)
+    return True
 
 
 def record(lease: Lease, changes: Sequence[Change]) -> None:
-    """Write what became of deliveries, and count the batch anew. Raises LeaseLost."""
+    """Write what became of deliveries, and count the batch anew. Raises LeaseLost.
+
+    A database that is away is waited for as long as the lease lasts: the answers are known, and lost with
+    this process.
+    """
     since = time.monotonic()
-    with _batch_step() as cursor:
+
+    def step(cursor: CursorWrapper) -> None:
         _renew(cursor, lease, running=False)
         _write(cursor, lease, changes)
         _recount(cursor, lease.batch_id)
+
+    _insist(lease, step)
     lease.renewed(since)
 
 
-def release(lease: Lease, *, trouble: str = "", wait: timedelta | None = None) -> None:
+def release(lease: Lease, *, trouble: str = "", wait: timedelta | None = None, failed: bool = False) -> None:
     """Give the batch back; what was declared and has no answer becomes unconfirmed.
 
     With `wait` nobody takes the batch before that time has passed; otherwise it is due at once if
-    something is pending, and else when its first deferred delivery is. Raises LeaseLost.
+    something is pending, and else when its first deferred delivery is. `failed` adds to its failures in a
+    row. Raises LeaseLost.
     """
     seconds = wait.total_seconds() if wait else 0.0
-    with _batch_step() as cursor:
+
+    def step(cursor: CursorWrapper) -> None:
         _lock(cursor, lease)
         _close_declared(cursor, lease.batch_id, lease.token)
         _recount(cursor, lease.batch_id)
@@ -184,8 +216,10 @@ def release(lease: Lease, *, trouble: str = "", wait: timedelta | None = None) -
                               WHERE delivery.batch_id = batch.id AND delivery.status = 'deferred') END
              WHERE id = %s
             """,
-            [trouble, bool(trouble), wait is not None, seconds, lease.batch_id],
+            [trouble.replace("\0", ""), failed, wait is not None, seconds, lease.batch_id],
         )
+
+    _insist(lease, step)
 
 
 def take_back_expired() -> list[int]:
@@ -249,10 +283,12 @@ def cancel_open_rows(campaign: Campaign) -> None:
         )
 
 
-def change_for(outcome: Outcome, *, attempts: int, now: datetime) -> Change:
+def change_for(
+    outcome: Outcome, *, attempts: int, now: datetime, jitter: Callable[[], float] = random.random
+) -> Change:
     """Translate a provider's outcome into what the ledger keeps.
 
-    `attempts` counts the tries of this delivery, this one included.
+    `attempts` counts the tries of this delivery, this one included; `jitter` is that of `retries.backoff`.
     """
     match outcome.verdict:
         case Verdict.ACCEPTED:
@@ -262,21 +298,23 @@ def change_for(outcome: Outcome, *, attempts: int, now: datetime) -> Change:
         case Verdict.UNSENT:
             return Change(outcome.delivery_id, DeliveryStatus.PENDING, outcome.reason, attempts=-1)
         case Verdict.DEFERRED:
-            return _again_or(DeliveryStatus.FAILED, outcome, attempts, now)
+            return _again_or(DeliveryStatus.FAILED, outcome, attempts, now, jitter)
         case Verdict.UNCONFIRMED if settings.UNCONFIRMED_POLICY == "resend":
-            return _again_or(DeliveryStatus.UNCONFIRMED, outcome, attempts, now)
+            return _again_or(DeliveryStatus.UNCONFIRMED, outcome, attempts, now, jitter)
         case Verdict.UNCONFIRMED:
             return Change(outcome.delivery_id, DeliveryStatus.UNCONFIRMED, outcome.reason)
 
 
-def _again_or(last: DeliveryStatus, outcome: Outcome, attempts: int, now: datetime) -> Change:
+def _again_or(
+    last: DeliveryStatus, outcome: Outcome, attempts: int, now: datetime, jitter: Callable[[], float]
+) -> Change:
     """Defer the delivery, or call it `last` when it has been tried often enough."""
     again_at = retries.next_attempt(
         attempts,
         now=now,
         maximum=settings.RETRY_MAX_ATTEMPTS,
         base=timedelta(seconds=settings.RETRY_BASE_SECONDS),
-        jitter=random.random,
+        jitter=jitter,
     )
     if again_at is None:
         return Change(outcome.delivery_id, last, f"{outcome.reason} (after {attempts} attempts)")
@@ -293,12 +331,52 @@ def _good_until(since: float) -> float:
 
 
 @contextmanager
-def _batch_step(*, durable: bool = True) -> Iterator[CursorWrapper]:
+def _batch_step() -> Iterator[CursorWrapper]:
     """One short transaction; every step locks its batch first, so that steps cannot deadlock."""
     with transaction.atomic(), connection.cursor() as cursor:
-        if not durable:
-            cursor.execute("SET LOCAL synchronous_commit = off")
         yield cursor
+
+
+def _insist(lease: Lease, step: Callable[[CursorWrapper], None]) -> None:
+    """Do a step, and again after a lost connection, as long as the lease is good.
+
+    A commit of which only the acknowledgement was lost is found out: the rows are then not as the step
+    expects them.
+    """
+    while True:
+        try:
+            with _batch_step() as cursor:
+                step(cursor)
+            return
+        except (OperationalError, InterfaceError):
+            if not lease.is_good():
+                raise
+            connection.close()
+            time.sleep(_RECONNECT_SECONDS)
+
+
+def _hold_back(cursor: CursorWrapper, lease: Lease, delivery_ids: Sequence[int]) -> set[int]:
+    """Settle those of these rows that must not be mailed any more, and return their ids."""
+    cursor.execute(
+        """
+        UPDATE campaigns_deliverylog AS delivery
+           SET status = CASE WHEN suppression.email IS NULL THEN 'cancelled' ELSE 'suppressed' END,
+               reason = coalesce('the address is suppressed: ' || suppression.reason,
+                                 'the recipient was deleted'),
+               not_before = NULL
+          FROM campaigns_deliverylog AS asked
+          LEFT JOIN campaigns_suppression AS suppression ON suppression.email = lower(asked.email)
+         WHERE asked.id = ANY(%s) AND asked.batch_id = %s AND delivery.id = asked.id
+           AND delivery.status IN ('pending', 'deferred') AND delivery.declared_token IS NULL
+           AND (suppression.email IS NOT NULL OR asked.recipient_id IS NULL)
+        RETURNING delivery.id
+        """,
+        [list(delivery_ids), lease.batch_id],
+    )
+    held_back = {row[0] for row in cursor.fetchall()}
+    if held_back:
+        _recount(cursor, lease.batch_id)
+    return held_back
 
 
 def _lock(cursor: CursorWrapper, lease: Lease) -> None:

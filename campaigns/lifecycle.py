@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models.functions import Now
 
 from campaigns import preflight
-from campaigns.models import Campaign, CampaignStatus
+from campaigns.models import Campaign, CampaignStatus, Recipient
 
 _S = CampaignStatus
 
@@ -32,7 +33,8 @@ class TransitionRefused(Exception):
     """A campaign cannot go from the state it is in to the one asked for."""
 
     def __init__(self, action: str, from_status: str, to_status: str) -> None:
-        super().__init__(f"A campaign that is {from_status} cannot become {to_status}.")
+        was, asked = CampaignStatus(from_status).label, CampaignStatus(to_status).label
+        super().__init__(f"A campaign that is {was} cannot become {asked}.")
         self.action = action
         self.from_status = from_status
         self.to_status = to_status
@@ -82,7 +84,7 @@ def resume(campaign_id: int) -> None:
 
 def cancel(campaign_id: int, *, now: datetime) -> None:
     """Stop for good. Raises TransitionRefused."""
-    _apply(campaign_id, "cancel", finished_at=now)
+    _apply(campaign_id, "cancel", finished_at=now, unsent_total=_audience_size(campaign_id))
 
 
 def complete(campaign_id: int, *, now: datetime) -> None:
@@ -92,7 +94,12 @@ def complete(campaign_id: int, *, now: datetime) -> None:
 
 def fail(campaign_id: int, *, reason: str, now: datetime) -> None:
     """Note that the campaign came to nothing, and why. Raises TransitionRefused."""
-    _apply(campaign_id, "fail", status_reason=reason, finished_at=now)
+    size = _audience_size(campaign_id)
+    _apply(campaign_id, "fail", status_reason=reason, finished_at=now, unsent_total=size)
+
+
+def _audience_size(campaign_id: int) -> int:
+    return Recipient.objects.filter(audience__campaigns=campaign_id).count()
 
 
 def _locked(campaign_id: int, action: str) -> Campaign:
@@ -106,7 +113,7 @@ def _locked(campaign_id: int, action: str) -> Campaign:
 def _apply(campaign_id: int, action: str, **fields: Any) -> None:
     sources, target = TRANSITIONS[action]
     changed = Campaign.objects.filter(id=campaign_id, status__in=sources).update(
-        status=target, **{"status_reason": "", **fields}
+        status=target, **{"status_reason": "", "updated_at": Now(), **fields}
     )
     if not changed:
         raise TransitionRefused(action, Campaign.objects.get(id=campaign_id).status, target)

@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
+from email.utils import parseaddr
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
-from campaigns.addresses import BadAddress, parse_address
+from campaigns.addresses import BadAddress, parse_address, trim
 from campaigns.composing import CompiledMessage, Sender, TemplateRefused, compile_message
 from campaigns.models import Campaign, Recipient
 from users.models import validate_timezone
@@ -48,13 +49,26 @@ def check_timezone(name: str) -> None:
     _raise_if_any(_timezone_problems(name))
 
 
-def sender_of(campaign: Campaign) -> Sender:
-    """Return whom the campaign's mails come from: its own sender, or the settings' default."""
+def sender_of(campaign: Campaign, *, default: str = "") -> Sender:
+    """Return whom the campaign's mails come from: its own sender, else `default`, else the settings'.
+
+    A default may have a name, as in `Shop <news@example.com>`; the campaign's own name goes before it.
+    """
+    standard = default or settings.DEFAULT_FROM_EMAIL or settings.SENDGRID_FROM_EMAIL
+    name, address = parseaddr(standard)
     return Sender(
-        email=campaign.from_email or settings.DEFAULT_FROM_EMAIL,
-        name=campaign.from_name,
-        reply_to=campaign.reply_to,
+        email=_as_sent(campaign.from_email or address or standard),
+        name=campaign.from_name or ("" if campaign.from_email else name),
+        reply_to=_as_sent(campaign.reply_to),
     )
+
+
+def _as_sent(address: str) -> str:
+    """Return an address as it goes into a mail; one that cannot be used as it is, for `check` to name."""
+    try:
+        return parse_address(trim(address))
+    except BadAddress:
+        return address
 
 
 def compile_template_of(campaign: Campaign) -> CompiledMessage:
@@ -116,6 +130,6 @@ def _sender_problems(campaign: Campaign) -> Iterator[Problem]:
 
 def _unknown_fields(campaign: Campaign, message: CompiledMessage) -> Iterator[str]:
     recipients = Recipient.objects.filter(audience=campaign.audience)
-    for name in message.variables - FIELDS_OF_EVERYBODY - campaign.variables.keys():
+    for name in message.variables - FIELDS_OF_EVERYBODY - set(campaign.variables):
         if not recipients.filter(attributes__has_key=name).exists():
             yield name

@@ -8,15 +8,16 @@ from typing import Any
 from django.db import connection
 
 _RATE_SECONDS = 60
+_ABANDONED = "{} batches were left by workers that have gone; the next tick takes them back"
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """total = pending + deferred + sent + failed + suppressed + unconfirmed + cancelled, always.
 
-    `rate_per_second` is the mean of the last minute of sending, `eta_seconds` what remains at that rate
-    (None when nothing moves). `trouble` says why batches wait, if they do. Before the start the whole
-    audience counts as pending.
+    `rate_per_second` is an estimate: the mails of the batches that were worked on in the last minute;
+    `eta_seconds` is what remains at that rate (None when nothing moves). `trouble` says why batches wait,
+    if they do. Before the start the whole audience counts as pending.
     """
 
     id: int
@@ -64,8 +65,10 @@ class Progress:
 _PROGRESS = """
 SELECT campaign.id, campaign.status, campaign.started_at, campaign.finished_at,
        campaign.ledger_built_at IS NULL,
-       CASE WHEN campaign.ledger_built_at IS NULL
-            THEN (SELECT count(*) FROM campaigns_recipient AS recipient
+       CASE WHEN campaign.ledger_built_at IS NOT NULL THEN NULL
+            WHEN campaign.unsent_total IS NOT NULL AND campaign.status IN ('cancelled', 'failed')
+            THEN campaign.unsent_total
+            ELSE (SELECT count(*) FROM campaigns_recipient AS recipient
                    WHERE recipient.audience_id = campaign.audience_id) END,
        counts.*,
        least(%(seconds)s, extract(epoch FROM clock_timestamp() - campaign.started_at))
@@ -76,7 +79,8 @@ SELECT campaign.id, campaign.status, campaign.started_at, campaign.finished_at,
              coalesce(sum(unconfirmed), 0), coalesce(sum(cancelled), 0),
              coalesce(sum(sent) FILTER (
                  WHERE recorded_at > clock_timestamp() - %(seconds)s * interval '1 second'), 0),
-             coalesce(max(trouble) FILTER (WHERE pending > 0 OR deferred > 0), '')
+             coalesce(max(trouble) FILTER (WHERE pending > 0 OR deferred > 0), ''),
+             count(*) FILTER (WHERE lease_until < clock_timestamp())
         FROM campaigns_batch AS batch WHERE batch.campaign_id = campaign.id) AS counts
  WHERE campaign.id = ANY(%(ids)s)
 """
@@ -103,7 +107,7 @@ def _progress(
     audience_size: int | None,
     *figures: Any,
 ) -> Progress:
-    *counts, sent_lately, trouble, seconds = figures
+    *counts, sent_lately, trouble, abandoned, seconds = figures
     total, pending, deferred, sent, failed, suppressed, unconfirmed, cancelled = map(int, counts)
     if unbuilt:
         total = audience_size or 0
@@ -129,5 +133,5 @@ def _progress(
         eta_seconds=round(still_open / rate) if rate and still_open else None,
         started_at=started_at,
         finished_at=finished_at,
-        trouble=str(trouble),
+        trouble=_ABANDONED.format(abandoned) if abandoned else str(trouble),
     )

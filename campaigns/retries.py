@@ -35,7 +35,7 @@ class Stage(Enum):
     DOT = "end of data"
 
 
-_SENDER_LIMIT = re.compile(r"\b5\.4\.5\b|\b4\.7\.28\b|daily .*(limit|quota)|sending limit", re.IGNORECASE)
+_SENDER_LIMIT = re.compile(r"\b5\.4\.5\b|\b4\.7\.28\b|\bsending (limit|quota)\b", re.IGNORECASE)
 
 
 def smtp_reply(stage: Stage, code: int, text: str) -> Consequence:
@@ -51,22 +51,25 @@ def smtp_reply(stage: Stage, code: int, text: str) -> Consequence:
         return Consequence.PROVIDER_UNAVAILABLE
     if 400 <= code < 500:
         return Consequence.TRY_LATER
+    if not 500 <= code < 600:
+        return Consequence.UNKNOWN if stage is Stage.DOT else Consequence.PROVIDER_UNAVAILABLE
     return Consequence.RECIPIENT_BAD if stage is Stage.RCPT else Consequence.MESSAGE_BAD
 
 
 def sendgrid_answer(status: int) -> Consequence | None:
     """Judge the HTTP status of a Mail Send request; None means accepted.
 
-    502 and 504 come from a gateway that may have passed the request on before it gave up.
+    500 and 503 are SendGrid's own refusals. 502, 504 and the other answers of gateways may come after the
+    request was passed on; so may 408.
     """
-    if status in (200, 202):
+    if 200 <= status < 300:
         return None
     if status == 429:
         return Consequence.SLOW_DOWN
-    if status in (502, 504):
-        return Consequence.UNKNOWN
     if status in (400, 413):
         return Consequence.MESSAGE_BAD
+    if status == 408 or (status > 500 and status != 503):
+        return Consequence.UNKNOWN
     return Consequence.PROVIDER_UNAVAILABLE
 
 

@@ -15,6 +15,7 @@ from kombu.exceptions import ChannelError, OperationalError
 
 from campaigns import delivery, dispatch, recovery, trial
 from campaigns.importing import jobs
+from campaigns.models import ImportJob
 from campaigns.providers import configured_line
 from campaigns.throttle import MustWait
 
@@ -31,15 +32,42 @@ _IMPATIENT = (
 
 @shared_task
 def check_scheduled_campaigns() -> None:
-    """Beat's minute tick: start what is due, put right what was lost, keep everything moving."""
+    """Beat's minute tick: start what is due, put right what was lost, keep everything moving.
+
+    Each step is done whatever becomes of the others; what went wrong is raised at the end.
+    """
+    errors = []
+    for step in (_start_due, _take_back, _publish_lost, _look_at_unfinished, _look_at_imports):
+        try:
+            step()
+        except Exception as error:
+            logger.exception("the tick's step %s failed", step.__name__)
+            errors.append(error)
+    if errors:
+        raise ExceptionGroup("the tick", errors)
+
+
+def _start_due() -> None:
     for campaign_id in dispatch.start_due(now=timezone.now()):
         hint(start_campaign_send, campaign_id)
+
+
+def _take_back() -> None:
     recovery.take_back_expired_leases()
+
+
+def _publish_lost() -> None:
     held = _messages_in(SENDERS)
     if held is not None:
         recovery.forget_lost_messages(held)
+
+
+def _look_at_unfinished() -> None:
     for campaign_id in recovery.unfinished_campaigns():
         hint(start_campaign_send, campaign_id)
+
+
+def _look_at_imports() -> None:
     for job_id in recovery.interrupted_imports():
         hint(import_recipients, job_id)
 
@@ -80,7 +108,10 @@ def send_test(
 @shared_task(ignore_result=True)
 def import_recipients(job_id: int) -> None:
     """Run one import; an ImportJob keeps the result."""
-    jobs.run(job_id, now=timezone.now())
+    try:
+        jobs.run(job_id, now=timezone.now())
+    except ImportJob.DoesNotExist:
+        logger.info("import %s was deleted, with its audience, before it was done", job_id)
 
 
 def hint(task: "Task[..., object]", *args: object) -> bool:

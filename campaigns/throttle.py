@@ -28,7 +28,8 @@ if quota > 0 then
     oldest = redis.call('LINDEX', KEYS[2], 0)
   end
   local used = oldest and tonumber(redis.call('GET', KEYS[3]) or '0') or 0
-  if used + count > quota then return {2, quota - used} end
+  if used >= quota then return {2, 0, 0} end
+  count = math.min(count, quota - used)
 end
 
 local wait, booked_until = 0, now
@@ -38,7 +39,7 @@ if rate > 0 then
   -- a clock that was set back must not lock everybody out
   if free_at < now or free_at - now > 3600000000 then free_at = now end
   wait = math.max(0, free_at + (count - burst) * interval - now)
-  if wait > max_wait then return {1, math.ceil(wait)} end
+  if wait > max_wait then return {1, math.ceil(wait), 0} end
   booked_until = free_at + count * interval
   redis.call('SET', KEYS[1], string.format('%.0f', booked_until),
              'PX', math.ceil((booked_until - now) / 1000) + 1000)
@@ -49,7 +50,7 @@ if quota > 0 then
   redis.call('EXPIRE', KEYS[2], 90000)
   redis.call('EXPIRE', KEYS[3], 90000)
 end
-return {0, math.ceil(wait)}
+return {0, math.ceil(wait), count}
 """
 
 
@@ -65,6 +66,14 @@ class MustWait(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """What was booked: so many sends, the first of them after `wait` seconds."""
+
+    count: int
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """How fast and how much one provider may be used; 0 means without limit."""
 
@@ -72,17 +81,17 @@ class Limit:
     per_second: int
     per_day: int = 0
 
-    def reserve(self, redis: Redis, count: int, *, max_wait: float) -> float:
-        """Book `count` sends and return the seconds to wait before the first of them.
+    def reserve(self, redis: Redis, count: int, *, max_wait: float) -> Places:
+        """Book `count` sends, or as many as the quota of the last 24 hours has left.
 
-        Raises MustWait when that would be longer than `max_wait` seconds, when the quota of the last 24
-        hours does not reach, or when Redis does not answer: without the shared count nothing is sent.
+        Raises MustWait when the wait would be longer than `max_wait` seconds, when the quota is used up,
+        or when Redis does not answer: without the shared count nothing is sent.
         """
         if not self.per_second and not self.per_day:
-            return 0.0
+            return Places(count, 0.0)
         burst = max(count, self.per_second // 10)
         try:
-            verdict, figure = redis.eval(
+            verdict, wait, booked = redis.eval(
                 _RESERVE,
                 3,
                 f"mailer:rate:{self.name}",
@@ -93,14 +102,12 @@ class Limit:
         except RedisError as error:
             raise MustWait(5, f"waiting for Redis, which keeps the rate limit: {error}") from error
         if verdict == 2:
-            raise MustWait(
-                QUOTA_PAUSE, f"{self.name}: the quota of {self.per_day:,} in 24 hours leaves {max(figure, 0)}"
-            )
+            raise MustWait(QUOTA_PAUSE, f"{self.name}: the quota of {self.per_day:,} in 24 hours is used up")
         if verdict == 1:
             raise MustWait(
-                figure / 1_000_000, f"{self.name}: waiting for the rate limit of {self.per_second}/s"
+                wait / 1_000_000, f"{self.name}: waiting for the rate limit of {self.per_second}/s"
             )
-        return float(figure) / 1_000_000
+        return Places(booked, wait / 1_000_000)
 
 
 def connect(url: str) -> Redis:

@@ -216,7 +216,7 @@ DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="")
 
 SENDGRID_API_KEY = env.str("SENDGRID_API_KEY", default="")
 SENDGRID_API_HOST = env.str("SENDGRID_API_HOST", default="https://api.sendgrid.com").rstrip("/")
-SENDGRID_FROM_EMAIL = env.str("SENDGRID_FROM_EMAIL", default="") or DEFAULT_FROM_EMAIL
+SENDGRID_FROM_EMAIL = env.str("SENDGRID_FROM_EMAIL", default="")
 SENDGRID_RATE_LIMIT_PER_SEC = env.int("SENDGRID_RATE_LIMIT_PER_SEC", default=600)
 
 EMAIL_HOST = env.str("EMAIL_HOST", default="smtp.gmail.com")
@@ -224,7 +224,7 @@ EMAIL_PORT = env.int("EMAIL_PORT", default=587)
 EMAIL_HOST_USER = env.str("EMAIL_HOST_USER", default="")
 EMAIL_HOST_PASSWORD = env.str("EMAIL_HOST_PASSWORD", default="")
 EMAIL_USE_TLS = env.bool("EMAIL_USE_TLS", default=True)
-EMAIL_TIMEOUT = env.int("EMAIL_TIMEOUT", default=60)
+EMAIL_TIMEOUT = env.int("EMAIL_TIMEOUT", default=30)
 SMTP_RATE_LIMIT_PER_SEC = env.int("SMTP_RATE_LIMIT_PER_SEC", default=20)
 SMTP_DAILY_LIMIT = env.int("SMTP_DAILY_LIMIT", default=2000)
 

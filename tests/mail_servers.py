@@ -27,7 +27,8 @@ class SmtpServer:
     """What an SMTP server was sent, and what it is to answer.
 
     `rcpt` and `data` hold replies by recipient, `mail` one for every sender; `drop` names recipients
-    whose connection is cut "before" or "after" the mail was taken, without an answer.
+    whose connection is cut "before" or "after" the mail was taken, without an answer. `delay` is the
+    seconds that each answer to a mail takes.
     """
 
     port: int = 0
@@ -37,6 +38,7 @@ class SmtpServer:
     rcpt: dict[str, str] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)
     drop: dict[str, str] = field(default_factory=dict)
+    delay: float = 0.0
 
     @property
     def recipients(self) -> list[str]:
@@ -74,6 +76,7 @@ class SmtpServer:
         fate = self.drop.get(recipient)
         if fate != "before":
             self.accepted.append((recipient, envelope.content))
+        await asyncio.sleep(self.delay)
         if fate:
             assert isinstance(server.transport, asyncio.Transport)
             server.transport.abort()

@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError, connection
 from django.db.models import F
 
 from campaigns import ledger
@@ -14,7 +15,7 @@ from campaigns.providers import Line
 from tests.campaign_helpers import counts, send, started
 from tests.chaos.crashing import POINTS
 from tests.mail_servers import SendGridServer, SmtpServer
-from tests.workers import environment
+from tests.workers import environment, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -86,6 +87,38 @@ class TestSmtp:
         assert len(smtp.recipients) == accepted
         _recover_and_finish(batch_id, smtp_line)
         _check(campaign, smtp.recipients, in_doubt=in_doubt)
+
+
+class TestPostgresToo:
+    @pytest.mark.parametrize(
+        ("point", "accepted", "in_doubt"),
+        [("after declare", 2, 2), ("after send", 4, 2), ("after record", 4, 0)],
+    )
+    def test_loses_nobody_and_writes_to_nobody_twice(
+        self,
+        campaign: Campaign,
+        smtp: SmtpServer,
+        smtp_line: Line,
+        point: str,
+        accepted: int,
+        in_doubt: int,
+    ) -> None:
+        (batch_id,) = started(campaign)
+        settings = {"EMAIL_PORT": str(smtp.port), "SMTP_DECLARE_WINDOW": "2", "CRASH_POSTGRES": "1"}
+        _die(batch_id, point, 2, **settings)
+        assert len(smtp.recipients) == accepted
+        connection.close()
+        wait_until(_postgres_answers, seconds=30, what="PostgreSQL back")
+        _recover_and_finish(batch_id, smtp_line)
+        _check(campaign, smtp.recipients, in_doubt=in_doubt)
+
+
+def _postgres_answers() -> bool:
+    try:
+        connection.ensure_connection()
+    except OperationalError:
+        return False
+    return True
 
 
 class TestSendGrid:

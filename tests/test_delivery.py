@@ -1,13 +1,16 @@
 """One batch: what is sent, what is written down, and what each kind of answer leads to."""
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from unittest.mock import ANY
 
 import pytest
+from django.db.backends.utils import CursorWrapper
 from django.db.models import F
 from django.db.models.functions import Now
 from pytest_django import Settings
+from redis import Redis
 
 from campaigns import delivery, ledger, lifecycle
 from campaigns.models import Batch, Campaign, DeliveryLog, Recipient, Suppression
@@ -78,6 +81,22 @@ class TestCheck:
         assert smtp.recipients == ["p0@example.com", "p2@example.com", "p3@example.com", "p4@example.com"]
         assert counts(campaign) == {"sent": 4, "suppressed": 1}
         assert row("P1@Example.com").reason == "the address is suppressed: unsubscribe"
+
+    def test_skips_who_is_suppressed_while_the_batch_is_under_way(
+        self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (batch_id,) = started(campaign)
+        declare = ledger.declare
+
+        def after_somebody_unsubscribed(lease: ledger.Lease, ids: Sequence[int], provider: str) -> set[int]:
+            if smtp.recipients:
+                Suppression.objects.get_or_create(email="p4@example.com")
+            return declare(lease, ids, provider)
+
+        monkeypatch.setattr(ledger, "declare", after_somebody_unsubscribed)
+        send(batch_id, smtp_line)
+        assert smtp.recipients == EVERYBODY[:4]
+        assert counts(campaign) == {"sent": 4, "suppressed": 1}
 
     def test_skips_who_was_deleted_after_the_start(
         self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line
@@ -151,14 +170,14 @@ class TestAnswers:
         assert row("p2@example.com").reason == "RCPT TO: 450 4.2.1 Too fast (after 3 attempts)"
         assert row("p2@example.com").attempts == 3
 
-    def test_a_connection_cut_before_the_mail_was_out_costs_nobody_an_attempt(
+    def test_a_connection_cut_before_the_mail_was_out_costs_that_mail_alone_an_attempt(
         self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line
     ) -> None:
         smtp.rcpt["p2@example.com"] = "421 4.7.0 Closing"
         (batch_id,) = started(campaign)
         send(batch_id, smtp_line)
-        assert counts(campaign) == {"sent": 2, "pending": 3}
-        assert row("p2@example.com").attempts == 0
+        assert counts(campaign) == {"sent": 2, "deferred": 1, "pending": 2}
+        assert (row("p2@example.com").attempts, row("p3@example.com").attempts) == (1, 0)
         batch = Batch.objects.get(id=batch_id)
         assert batch.trouble == "smtp: RCPT TO: 421 4.7.0 Closing"
         assert batch.not_before is not None
@@ -166,8 +185,20 @@ class TestAnswers:
         smtp.rcpt.clear()
         _let_time_pass(batch_id)
         send(batch_id, smtp_line)
-        assert smtp.recipients == EVERYBODY
+        assert sorted(smtp.recipients) == EVERYBODY
         assert counts(campaign) == {"sent": 5}
+
+    def test_a_mail_that_always_ends_the_connection_holds_up_no_other_and_fails_in_the_end(
+        self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, redis: Redis
+    ) -> None:
+        smtp.rcpt["p1@example.com"] = "421 4.7.0 Closing"
+        (batch_id,) = started(campaign)
+        for _ in range(3):
+            send(batch_id, smtp_line)
+            _let_time_pass(batch_id)
+            redis.delete("mailer:breaker:smtp")
+        assert smtp.recipients == ["p0@example.com", "p2@example.com", "p3@example.com", "p4@example.com"]
+        assert counts(campaign) == {"sent": 4, "failed": 1}
 
     def test_a_connection_cut_after_the_mail_was_out_leaves_it_unconfirmed_for_good(
         self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line
@@ -306,7 +337,7 @@ class TestLease:
     ) -> None:
         (batch_id,) = started(campaign)
         asked = iter([True, False])
-        monkeypatch.setattr(ledger.Lease, "is_good", lambda lease: next(asked, False))
+        monkeypatch.setattr(delivery._Sending, "_still_ours", lambda sending: next(asked, False))
         send(batch_id, smtp_line)
         assert smtp.recipients == ["p0@example.com"]
         assert counts(campaign) == {"sent": 1, "pending": 4}
@@ -333,13 +364,38 @@ class TestLease:
         self, campaign: Campaign, smtp_line: Line, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (batch_id,) = started(campaign)
-        monkeypatch.setattr(delivery, "_compile", lambda campaign: 1 / 0)
+        monkeypatch.setattr(delivery, "_compile", lambda campaign, provider: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             send(batch_id, smtp_line)
         batch = Batch.objects.get(id=batch_id)
         assert (batch.lease_until, batch.failures, batch.trouble) == (None, 1, "division by zero")
         assert batch.not_before is not None
         assert counts(campaign) == {"pending": 5}
+
+    def test_a_slow_answer_does_not_outlast_the_lease(
+        self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, settings: Settings
+    ) -> None:
+        settings.LEASE_SECONDS = 10
+        smtp.delay = 2.0
+        (batch_id,) = started(campaign)
+        send(batch_id, smtp_line)
+        assert counts(campaign) == {"sent": 5}
+
+    def test_an_answer_survives_a_connection_to_the_database_that_does_not(
+        self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (batch_id,) = started(campaign)
+        write, cut = ledger._write, iter([True])
+
+        def cut_once(cursor: CursorWrapper, lease: ledger.Lease, changes: Sequence[ledger.Change]) -> None:
+            if next(cut, False):
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+            write(cursor, lease, changes)
+
+        monkeypatch.setattr(ledger, "_write", cut_once)
+        send(batch_id, smtp_line)
+        assert counts(campaign) == {"sent": 5}
+        assert smtp.recipients == EVERYBODY
 
     def test_each_lease_has_a_higher_token(self, campaign: Campaign) -> None:
         (batch_id,) = started(campaign)

@@ -98,18 +98,32 @@ class TestRefused:
 
 class TestNothingMoreCanBeSent:
     @pytest.mark.parametrize(
+        ("command", "answer", "why"),
+        [
+            ("RCPT", "421 4.7.0 closing", "RCPT TO: 421 4.7.0 closing"),
+            ("DOT", "421 4.7.0 closing", "end of data: 421 4.7.0 closing"),
+            ("RCPT", "drop", "RCPT TO: Connection unexpectedly closed"),
+            ("DATA", "drop", "DATA: Connection unexpectedly closed"),
+        ],
+    )
+    def test_the_mail_at_which_the_connection_ended_has_had_an_attempt(
+        self, command: str, answer: str, why: str
+    ) -> None:
+        with scripted(**{command: answer}) as server:
+            sending = send(smtp(server.port), *letters(3))
+        assert [o.verdict for o in sending.outcomes] == [Verdict.DEFERRED, Verdict.UNSENT, Verdict.UNSENT]
+        assert sending.outcomes[0].reason.startswith(why)
+        assert str(sending.trouble).startswith(f"smtp: {why}")
+
+    @pytest.mark.parametrize(
         ("command", "answer", "pause", "why"),
         [
-            ("RCPT", "421 4.7.0 closing", None, "RCPT TO: 421 4.7.0 closing"),
-            ("DOT", "421 4.7.0 closing", None, "end of data: 421 4.7.0 closing"),
             ("MAIL", "550 5.7.1 not you", None, "MAIL FROM: 550 5.7.1 not you"),
             ("MAIL", "451 later", None, "MAIL FROM: 451 later"),
             ("RCPT", "550 5.4.5 Daily limit", 3600, "RCPT TO: 550 5.4.5 Daily limit"),
             ("DOT", "550-5.4.5 Daily\r\n550 5.4.5 limit", 3600, "end of data: 550 5.4.5 Daily\n5.4.5 limit"),
             ("DOT", "421 4.7.28 unusual rate", 3600, "end of data: 421 4.7.28 unusual rate"),
             ("MAIL", "drop", None, "MAIL FROM: Connection unexpectedly closed"),
-            ("RCPT", "drop", None, "RCPT TO: Connection unexpectedly closed"),
-            ("DATA", "drop", None, "DATA: Connection unexpectedly closed"),
         ],
     )
     def test_so_the_rest_is_unsent(self, command: str, answer: str, pause: float | None, why: str) -> None:
@@ -122,12 +136,24 @@ class TestNothingMoreCanBeSent:
         assert sending.trouble.retry_after == pause
         assert server.commands.count("MAIL") == 1
 
+    @pytest.mark.parametrize("answer", ["200 taken", "251 forwarded", "299 why not"])
+    def test_every_2xx_after_the_dot_is_an_acceptance(self, answer: str) -> None:
+        with scripted(DOT=answer) as server:
+            sending = send(smtp(server.port), *letters(1))
+        assert [o.verdict for o in sending.outcomes] == [Verdict.ACCEPTED]
+
+    @pytest.mark.parametrize("answer", ["nonsense", "354 go on", "99 what"])
+    def test_what_is_no_answer_after_the_dot_leaves_it_in_doubt(self, answer: str) -> None:
+        with scripted(DOT=answer) as server:
+            sending = send(smtp(server.port), *letters(2))
+        assert [o.verdict for o in sending.outcomes] == [Verdict.UNCONFIRMED, Verdict.UNSENT]
+
     def test_before_the_dot_nothing_was_accepted(self) -> None:
         compiled = message(text="{{ x }}")
         with scripted(DATA="354 go on drop") as server, smtp(server.port) as provider:
             sending = provider.send(compiled, [letter(x="x" * 16_000_000)], still_ours=lambda: True)
         ((verdict, reason),) = seen(sending)
-        assert verdict is Verdict.UNSENT
+        assert verdict is Verdict.DEFERRED
         assert reason.startswith("DATA: ")
 
     def test_after_the_dot_it_may_have_been_accepted(self) -> None:

@@ -33,7 +33,9 @@ class TestSmtpReply:
             (Stage.DOT, 451, "4.7.1 greylisted", Consequence.TRY_LATER),
             (Stage.DOT, 421, "4.7.0 closing", Consequence.PROVIDER_UNAVAILABLE),
             (Stage.DOT, 421, "4.7.28 unusual rate of mail", Consequence.SLOW_DOWN),
-            (Stage.DOT, 452, "you reached your daily quota", Consequence.SLOW_DOWN),
+            (Stage.DOT, 452, "you reached your sending quota", Consequence.SLOW_DOWN),
+            (Stage.RCPT, 550, "5.2.2 over its daily receiving quota", Consequence.RECIPIENT_BAD),
+            (Stage.DOT, -1, "no answer at all", Consequence.UNKNOWN),
         ],
     )
     def test_is_judged_by_where_it_comes(

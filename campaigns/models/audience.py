@@ -2,8 +2,25 @@
 
 from django.db import models
 from django.db.models.functions import Lower, Now
+from django.db.models.lookups import Exact
 
 from users.models import validate_timezone
+
+
+class JsonType(models.Func):
+    """PostgreSQL's name for what a JSON value is: object, array, string ..."""
+
+    function = "jsonb_typeof"
+    output_field = models.CharField()
+
+
+def is_object(field: str, *, name: str) -> models.CheckConstraint:
+    """Hold a JSON field to objects: templates look things up by name in it."""
+    return models.CheckConstraint(
+        condition=Exact(JsonType(models.F(field)), models.Value("object")),
+        name=name,
+        violation_error_message=f'{field}: give an object, such as {{"city": "Pune"}}.',
+    )
 
 
 class Audience(models.Model):
@@ -50,6 +67,7 @@ class Recipient(models.Model):
 
     class Meta:
         constraints = [
+            is_object("attributes", name="recipient_attributes_are_an_object"),
             # also serves the search for one address in an audience, and the import's ON CONFLICT
             models.UniqueConstraint(
                 "audience",

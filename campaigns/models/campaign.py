@@ -4,7 +4,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
-from campaigns.models.audience import Audience
+from campaigns.models.audience import Audience, is_object
 from campaigns.models.template import EmailTemplate
 from users.models import default_timezone, validate_timezone
 
@@ -64,6 +64,11 @@ class Campaign(models.Model):
     html = models.TextField(blank=True, editable=False)
     text = models.TextField(blank=True, editable=False)
     ledger_built_at = models.DateTimeField(null=True, editable=False)
+    unsent_total = models.PositiveIntegerField(
+        null=True,
+        editable=False,
+        help_text="The audience's size when the campaign ended before its ledger was built.",
+    )
 
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -78,6 +83,7 @@ class Campaign(models.Model):
     class Meta:
         ordering = ["-created_at"]
         constraints = [
+            is_object("variables", name="campaign_variables_are_an_object"),
             models.CheckConstraint(
                 condition=Q(status__in=CampaignStatus.values), name="campaign_status_is_known"
             ),

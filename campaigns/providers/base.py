@@ -67,9 +67,11 @@ class Sending:
 
 
 class Provider(ABC):
-    """One way out. Used as a context manager around a batch; entering raises Trouble."""
+    """One way out. As a context manager it is open inside; entering raises Trouble."""
 
     limit: Limit
+    patience: float  # seconds that the answer to one request, or one SMTP message, may take at most
+    from_email: str = ""  # the sender of campaigns that name none; empty for DEFAULT_FROM_EMAIL
 
     @property
     def name(self) -> str:
@@ -78,7 +80,7 @@ class Provider(ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Make ready to send; raises Trouble when the other side cannot be reached or refuses the login."""
+        """Make ready to send, if it is not; raises Trouble when the other side is away or refuses us."""
 
     @abstractmethod
     def close(self) -> None:

@@ -24,11 +24,15 @@ class Line:
 
 
 def _sendgrid() -> Provider:
-    return SendGrid(
-        settings.SENDGRID_API_KEY,
-        Limit("sendgrid", settings.SENDGRID_RATE_LIMIT_PER_SEC),
-        host=settings.SENDGRID_API_HOST,
-    )
+    try:
+        return SendGrid(
+            settings.SENDGRID_API_KEY.strip(),
+            Limit("sendgrid", settings.SENDGRID_RATE_LIMIT_PER_SEC),
+            host=settings.SENDGRID_API_HOST,
+            from_email=settings.SENDGRID_FROM_EMAIL,
+        )
+    except ValueError as error:
+        raise ImproperlyConfigured(f"SENDGRID_API_KEY: {error}.") from error
 
 
 def _smtp() -> Provider:

@@ -4,6 +4,7 @@ https://www.twilio.com/docs/sendgrid/api-reference/mail-send. The official clien
 request and has no timeout, so it is not used on this path.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ from campaigns.retries import Consequence, sendgrid_answer
 from campaigns.throttle import Limit
 
 MAX_PERSONALIZATIONS = 1000
+_KEY = re.compile(r"[!-~]+")  # visible ASCII
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0  # seconds
 DEFAULT_PAUSE = 10.0  # seconds, where a 429 does not say how long
 MAX_PAUSE = 3600.0
@@ -50,9 +52,24 @@ class _HttpsPool(urllib3.HTTPSConnectionPool):
 class SendGrid(Provider):
     """SendGrid, or a server that speaks its API."""
 
-    def __init__(self, api_key: str, limit: Limit, *, host: str, read_timeout: float = READ_TIMEOUT) -> None:
-        """`host` is a URL without a path; `read_timeout` is in seconds."""
+    def __init__(
+        self,
+        api_key: str,
+        limit: Limit,
+        *,
+        host: str,
+        from_email: str = "",
+        read_timeout: float = READ_TIMEOUT,
+    ) -> None:
+        """`host` is a URL without a path; `read_timeout` is in seconds.
+
+        Raises ValueError for a key that cannot stand in a header; the message does not repeat the key.
+        """
+        if not _KEY.fullmatch(api_key):
+            raise ValueError("the API key is empty or has characters that cannot stand in a header")
         self.limit = limit
+        self.from_email = from_email
+        self.patience = CONNECT_TIMEOUT + read_timeout
         self.url = f"{host}/v3/mail/send"
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read_timeout)
@@ -64,6 +81,7 @@ class SendGrid(Provider):
         # a request written to a connection that is just being closed would be in doubt for nothing
         if time.monotonic() - self._used_at > IDLE_SECONDS:
             self._pool.clear()
+        self._used_at = time.monotonic()
 
     def close(self) -> None:
         self._used_at = time.monotonic()

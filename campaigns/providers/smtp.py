@@ -19,7 +19,7 @@ from campaigns.throttle import Limit
 SENDER_LIMIT_PAUSE = 3600.0  # seconds; an account that is over its daily limit stays so for up to a day
 # Seconds to wait for the answer to the final dot. RFC 5321 §4.5.3.2.6 advises ten minutes, because an
 # impatient client sends again; this one calls the mail unconfirmed instead, and its lease is shorter.
-DOT_TIMEOUT = 120.0
+DOT_TIMEOUT = 60.0
 IMPLICIT_TLS_PORT = 465
 
 
@@ -35,7 +35,7 @@ class SmtpAccount:
     user: str = ""
     password: str = ""
     use_tls: bool = True
-    timeout: float = 60.0
+    timeout: float = 30.0
     dot_timeout: float = DOT_TIMEOUT
 
 
@@ -43,6 +43,7 @@ class _Refused(Exception):
     """An answer other than the one that lets the conversation go on."""
 
     def __init__(self, stage: Stage, code: int, text: bytes) -> None:
+        self.stage = stage
         self.reason = f"{stage.value}: {code} {text.decode('utf-8', 'replace')}"
         self.consequence = smtp_reply(stage, code, self.reason)
         super().__init__(self.reason)
@@ -52,7 +53,7 @@ class _Broken(Exception):
     """The connection ended before an answer came."""
 
     def __init__(self, stage: Stage, error: Exception) -> None:
-        self.after_dot = stage is Stage.DOT
+        self.stage = stage
         super().__init__(f"{stage.value}: {words(error)}")
 
 
@@ -64,9 +65,12 @@ class Smtp(Provider):
         self.account = account
         self.limit = limit
         self.window = window
+        self.patience = 3 * account.timeout + account.dot_timeout
         self._client: smtplib.SMTP | None = None
 
     def open(self) -> None:
+        if self._client is not None:
+            return
         account = self.account
         try:
             self._client = _greeted(account)
@@ -115,7 +119,7 @@ class Smtp(Provider):
         try:
             answer = self._converse(message.sender.email, letter.email, content)
         except _Broken as broken:
-            verdict = Verdict.UNCONFIRMED if broken.after_dot else Verdict.UNSENT
+            verdict = Verdict.UNCONFIRMED if broken.stage is Stage.DOT else _without_answer(broken.stage)
             return Outcome(letter.delivery_id, verdict, reason=str(broken)), self._trouble(str(broken))
         except _Refused as refused:
             return self._judge(letter, refused)
@@ -134,7 +138,7 @@ class Smtp(Provider):
             _expect(stage, client.docmd("DATA"), 354)
             client.send(_dot_stuffed(content))
             stage = Stage.DOT
-            return _expect(stage, self._end_data(client), 250).decode("utf-8", "replace")
+            return _expect(stage, self._end_data(client), *range(200, 300)).decode("utf-8", "replace")
         except (smtplib.SMTPServerDisconnected, OSError) as error:
             raise _Broken(stage, error) from error
 
@@ -153,8 +157,10 @@ class Smtp(Provider):
             return Outcome(letter.delivery_id, verdict, reason=refused.reason)
 
         match refused.consequence:
+            case Consequence.UNKNOWN:
+                return outcome(Verdict.UNCONFIRMED), self._trouble(refused.reason)
             case Consequence.PROVIDER_UNAVAILABLE:
-                return outcome(Verdict.UNSENT), self._trouble(refused.reason)
+                return outcome(_without_answer(refused.stage)), self._trouble(refused.reason)
             case Consequence.SLOW_DOWN:
                 return outcome(Verdict.UNSENT), self._trouble(refused.reason, SENDER_LIMIT_PAUSE)
         # the next mail starts afresh; a connection that cannot be reset cannot be used
@@ -189,6 +195,15 @@ def _make_ready(client: smtplib.SMTP, account: SmtpAccount) -> None:
     if client.sock is not None:
         # the final dot is a small write after a large one; it must not wait for the other side's ACK
         client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _without_answer(stage: Stage) -> Verdict:
+    """Judge a mail at which the connection ended before it was out.
+
+    Once its recipient was named, it may be the cause: it counts as an attempt, so that a mail that ends
+    every connection does not do so for ever.
+    """
+    return Verdict.UNSENT if stage in (Stage.CONNECT, Stage.MAIL) else Verdict.DEFERRED
 
 
 def _expect(stage: Stage, reply: tuple[int, bytes], *codes: int) -> bytes:

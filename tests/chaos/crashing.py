@@ -4,12 +4,16 @@
 
 POINT is "before NAME" or "after NAME", NAME one of claim, declare, send, record, release; the process
 dies when it comes there for the COUNT-th time. Exits 0 when it never does.
+
+With CRASH_POSTGRES set, one process of PostgreSQL is killed just before, as by the kernel when memory runs
+out: PostgreSQL then ends all its processes and forgets what it had not written to its log on disk.
 """
 
 import functools
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from itertools import count
 from typing import Any, Final
@@ -47,13 +51,25 @@ def dying(function: Callable[..., Any], moment: str, times: int) -> Callable[...
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         is_the_one = next(calls) == times
         if is_the_one and moment == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         result = function(*args, **kwargs)
         if is_the_one:
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         return result
 
     return wrapper
+
+
+def die() -> None:
+    """End as by kill -9, and PostgreSQL before that if asked."""
+    if os.environ.get("CRASH_POSTGRES"):
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            os.kill(cursor.fetchone()[0], signal.SIGKILL)
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
