@@ -11,10 +11,11 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from campaigns import lifecycle, preflight, tasks, trial
-from campaigns.addresses import BadAddress, parse_address
+from campaigns.addresses import BadAddress, parse_address, trim
 from campaigns.models import Campaign, CampaignStatus
 
 EDITABLE = frozenset((CampaignStatus.DRAFT, CampaignStatus.SCHEDULED))
+ENDED = frozenset((CampaignStatus.COMPLETED, CampaignStatus.FAILED, CampaignStatus.CANCELLED))
 
 
 class NoLongerEditable(Exception):
@@ -22,8 +23,16 @@ class NoLongerEditable(Exception):
 
     def __init__(self, status: str) -> None:
         super().__init__(
-            f"A campaign that is {CampaignStatus(status).label} can no longer be changed or deleted."
+            f"A campaign that is {CampaignStatus(status).label.lower()} can no longer be changed or deleted."
         )
+        self.status = status
+
+
+class CampaignEnded(Exception):
+    """A campaign that has ended sends no test mails: its template may say something else by now."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"A campaign that is {CampaignStatus(status).label.lower()} sends no tests.")
         self.status = status
 
 
@@ -34,21 +43,47 @@ class QueueAway(Exception):
         super().__init__("The queue does not answer, so no test mail was sent. Try again in a minute.")
 
 
+def may_edit(status: str) -> bool:
+    """Say whether a campaign in `status` may be changed or deleted: not once sending has begun."""
+    return status in EDITABLE
+
+
+def may_send_test(status: str) -> bool:
+    """Say whether a campaign in `status` may send test mails."""
+    return status not in ENDED
+
+
+def create(fields: dict[str, Any], *, now: datetime) -> Campaign:
+    """Store a draft. Raises CampaignNotReady for a start time in the past."""
+    campaign = Campaign()
+    apply(campaign, fields, now=now)
+    campaign.save(force_insert=True)
+    return campaign
+
+
 def edit(campaign_id: int, changes: dict[str, Any], *, now: datetime) -> Campaign:
     """Set fields of a campaign that has not begun, and return it.
 
-    Raises NoLongerEditable; CampaignNotReady when it is scheduled and could not be sent any more.
+    Raises NoLongerEditable; CampaignNotReady for a new start time in the past, and when it is scheduled and
+    could not be sent any more.
     """
     with transaction.atomic():
         campaign = _editable(campaign_id)
-        for name, value in changes.items():
-            setattr(campaign, name, value)
-        if campaign.status == CampaignStatus.SCHEDULED:
-            if "scheduled_at" in changes:
-                preflight.check_start_time(campaign.scheduled_at, now=now)
-            preflight.check(campaign)
+        apply(campaign, changes, now=now)
         campaign.save(update_fields=[*changes, "updated_at"])
     return campaign
+
+
+def apply(campaign: Campaign, changes: dict[str, Any], *, now: datetime) -> None:
+    """Set fields of a campaign in memory. Raises CampaignNotReady, and it is not to be stored then."""
+    before = campaign.scheduled_at
+    for name, value in changes.items():
+        setattr(campaign, name, value)
+    scheduled = campaign.status == CampaignStatus.SCHEDULED
+    if campaign.scheduled_at != before and (campaign.scheduled_at or scheduled):
+        preflight.check_start_time(campaign.scheduled_at, now=now)
+    if scheduled:
+        preflight.check(campaign)
 
 
 def delete(campaign_id: int) -> None:
@@ -95,25 +130,31 @@ def cancel(campaign_id: int, *, now: datetime) -> None:
 def send_test(campaign_id: int, addresses: Sequence[str]) -> None:
     """Queue test mails to up to ten addresses.
 
-    Raises ValidationError naming the address that is none, CampaignNotReady for a campaign that cannot be
-    composed, QueueAway: nothing remembers a test mail that was not queued.
+    Raises CampaignEnded, ValidationError naming the address that is none, CampaignNotReady for a campaign
+    that cannot be composed, QueueAway: nothing remembers a test mail that was not queued.
     """
+    campaign = Campaign.objects.select_related("template", "audience").get(id=campaign_id)
+    if not may_send_test(campaign.status):
+        raise CampaignEnded(campaign.status)
     if not 1 <= len(addresses) <= trial.MAX_ADDRESSES:
         raise ValidationError({"emails": f"Give 1 to {trial.MAX_ADDRESSES} addresses, not {len(addresses)}."})
-    for address in addresses:
-        try:
-            parse_address(address)
-        except BadAddress as problem:
-            raise ValidationError({"emails": f"{address!r} cannot be used: {problem}"}) from problem
-    preflight.check_composition(Campaign.objects.select_related("template", "audience").get(id=campaign_id))
-    if not tasks.hint(tasks.send_test, campaign_id, list(addresses)):
+    to = [_parsed(address) for address in addresses]
+    preflight.check_composition(campaign)
+    if not tasks.hint(tasks.send_test, campaign_id, to):
         raise QueueAway
+
+
+def _parsed(address: str) -> str:
+    try:
+        return parse_address(trim(address))
+    except BadAddress as problem:
+        raise ValidationError({"emails": f"{address!r} cannot be used: {problem}"}) from problem
 
 
 def _editable(campaign_id: int) -> Campaign:
     """Lock the campaign, so that it cannot start half-way through a change."""
     campaign = Campaign.objects.select_for_update().get(id=campaign_id)
-    if campaign.status not in EDITABLE:
+    if not may_edit(campaign.status):
         raise NoLongerEditable(campaign.status)
     return campaign
 

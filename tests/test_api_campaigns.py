@@ -96,11 +96,40 @@ class TestCreate:
         }
         assert not Campaign.objects.exists()
 
+    def test_refuses_a_start_time_in_the_past(
+        self, api: APIClient, audience: Audience, template: EmailTemplate
+    ) -> None:
+        body = {"name": "May", "audience": audience.pk, "template": template.pk}
+        for past in ("2019-05-31T09:00:00Z", "2019-05-31T09:00:00", ahead(-1)):
+            answer = api.post(path_of("campaigns"), {**body, "scheduled_at": past})
+            assert faults(answer)["scheduled_at"].endswith("is in the past.")
+        assert not Campaign.objects.exists()
+
 
 class TestEdit:
     def test_changes_a_draft(self, api: APIClient, campaign: Campaign) -> None:
         answer = api.patch(path_of("campaigns", campaign.pk), {"name": "June"})
         assert (answer.status_code, answer.json()["name"]) == (200, "June")
+
+    def test_refuses_a_new_start_time_in_the_past(self, api: APIClient, campaign: Campaign) -> None:
+        body = {"name": "June", "scheduled_at": "2019-05-31T09:00:00Z"}
+        assert faults(api.patch(path_of("campaigns", campaign.pk), body)).keys() == {"scheduled_at"}
+        campaign.refresh_from_db()
+        assert (campaign.name, campaign.scheduled_at) == ("May", None)
+
+    @pytest.mark.parametrize("status", ["draft", "scheduled"])
+    def test_leaves_a_time_alone_that_has_passed(
+        self, api: APIClient, campaign: Campaign, status: str
+    ) -> None:
+        Campaign.objects.update(status=status, scheduled_at=timezone.now() - timedelta(seconds=30))
+        document = api.get(path_of("campaigns", campaign.pk)).json()
+        answer = api.put(path_of("campaigns", campaign.pk), {**document, "name": "June"})
+        assert (answer.status_code, answer.json()["scheduled_at"]) == (200, document["scheduled_at"])
+
+    def test_takes_the_time_from_a_draft(self, api: APIClient, campaign: Campaign) -> None:
+        Campaign.objects.update(scheduled_at=timezone.now() - timedelta(seconds=30))
+        answer = api.patch(path_of("campaigns", campaign.pk), {"scheduled_at": None})
+        assert (answer.status_code, answer.json()["scheduled_at"]) == (200, None)
 
     def test_is_refused_once_sending_has_begun(self, api: APIClient, campaign: Campaign) -> None:
         started(campaign)
@@ -259,6 +288,15 @@ class TestTestMail:
         self, api: APIClient, campaign: Campaign, emails: Any, field: str
     ) -> None:
         assert faults(do(api, campaign, "test", {"emails": emails})).keys() == {field}
+
+    @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+    def test_is_refused_once_the_campaign_has_ended(
+        self, api: APIClient, campaign: Campaign, status: str
+    ) -> None:
+        Campaign.objects.update(status=status)
+        document = problem(do(api, campaign, "test", {"emails": ["a@example.com"]}), 409)
+        assert (document["code"], document["from"]) == ("campaign_ended", status)
+        assert document["detail"] == f"A campaign that is {status} sends no tests."
 
 
 class TestStatus:

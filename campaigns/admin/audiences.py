@@ -13,11 +13,12 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from campaigns import audiences
+from campaigns.admin.fields import Checked, LineField
 from campaigns.admin.large import Large
 from campaigns.admin.searching import with_address
 from campaigns.models import Audience, Campaign, Recipient
 from users.admin import ChoosesTimezone
-from users.admin_theme import ModelAdmin, RelatedFieldListFilter
+from users.admin_theme import ModelAdmin, ModelForm, RelatedFieldListFilter
 
 
 def recipient_counts(audience_ids: list[int]) -> dict[int, int]:
@@ -93,10 +94,20 @@ class AudienceAdmin(ModelAdmin[Audience]):
                 audiences.delete(audience)
 
 
+class RecipientForm(ModelForm[Recipient]):
+    """A recipient as the API would take them."""
+
+    class Meta:
+        model = Recipient
+        fields = ("audience", "email", "name", "timezone", "attributes")
+        field_classes = {"name": LineField}
+
+
 @admin.register(Recipient)
-class RecipientAdmin(Large, ChoosesTimezone, ModelAdmin[Recipient]):
+class RecipientAdmin(Checked, Large, ChoosesTimezone, ModelAdmin[Recipient]):
     """One address in one audience; the list stays quick at millions."""
 
+    form = RecipientForm
     list_display = ("email", "name", "audience", "timezone", "updated_at")
     list_filter = (("audience", RelatedFieldListFilter),)
     list_filter_submit = True

@@ -1,14 +1,16 @@
 """Campaigns: a list and a page that follow the sending, and the buttons that steer it."""
 
+from copy import copy
 from functools import partial
 from http import HTTPStatus
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
@@ -19,17 +21,18 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_GET, require_POST
 
-from campaigns import preflight, progress
+from campaigns import actions, preflight, progress
+from campaigns.actions import NoLongerEditable
 from campaigns.admin import operating
+from campaigns.admin.fields import Checked, LineField
 from campaigns.admin.operating import BUTTONS, ActionRefused, ScheduleForm, SendTestForm
 from campaigns.admin.summary import Summary
-from campaigns.admin.times import in_zone
+from campaigns.admin.times import in_zone, to_zone
 from campaigns.models import Campaign, CampaignStatus
 from campaigns.preflight import CampaignNotReady
 from users.admin import ChoosesTimezone
-from users.admin_theme import ModelAdmin, RelatedFieldListFilter
+from users.admin_theme import ModelAdmin, ModelForm, RelatedFieldListFilter
 
-EDITABLE = (CampaignStatus.DRAFT, CampaignStatus.SCHEDULED)
 MOST_FOLLOWED = 100
 # htmx: take this answer and ask no more, https://htmx.org/docs/#polling
 STOP_POLLING = 286
@@ -60,10 +63,41 @@ class CampaignList(ChangeList):
         self.moving_ids = [pk for pk, summary in found.items() if summary.moving]
 
 
+class CampaignForm(ModelForm[Campaign]):
+    """The fields of a campaign that has not begun; a scheduled one must stay fit to be sent."""
+
+    class Meta:
+        model = Campaign
+        fields = (
+            "name",
+            "audience",
+            "template",
+            "variables",
+            "from_email",
+            "from_name",
+            "reply_to",
+            "timezone",
+        )
+        field_classes = {"name": LineField, "from_name": LineField}
+
+    def clean(self) -> dict[str, Any] | None:
+        """Hold the whole to what the API asks of an edit, too."""
+        cleaned = super().clean() or self.cleaned_data
+        if not self.errors:
+            try:
+                actions.apply(copy(self.instance), cleaned, now=timezone.now())
+            except CampaignNotReady as not_ready:
+                for field, texts in not_ready.problems.items():
+                    shown = field if field in self.fields else None
+                    self.add_error(shown, texts if shown else operating.in_words({field: texts}))
+        return cleaned
+
+
 @admin.register(Campaign)
-class CampaignAdmin(ChoosesTimezone, ModelAdmin[Campaign]):
+class CampaignAdmin(Checked, ChoosesTimezone, ModelAdmin[Campaign]):
     """Mailings."""
 
+    form = CampaignForm
     list_display = ("title", "state", "delivery", "timing")
     list_display_links = None
     list_filter = ("status", ("audience", RelatedFieldListFilter))
@@ -125,7 +159,7 @@ class CampaignAdmin(ChoosesTimezone, ModelAdmin[Campaign]):
         """Return the campaign; locked while a form is saved, so that this cannot write over a start."""
         campaign = super().get_object(request, object_id, from_field)
         if campaign is not None and request.method == "POST":
-            return Campaign.objects.select_for_update().get(pk=campaign.pk)
+            return Campaign.objects.select_for_update().filter(pk=campaign.pk).first()
         return campaign
 
     def get_readonly_fields(self, request: HttpRequest, obj: Campaign | None = None) -> tuple[str, ...]:
@@ -134,12 +168,12 @@ class CampaignAdmin(ChoosesTimezone, ModelAdmin[Campaign]):
 
     def has_change_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
         """Whether the fields may be changed: not once sending has begun."""
-        return self._may_operate(request) and (obj is None or obj.status in EDITABLE)
+        return self._may_operate(request) and (obj is None or actions.may_edit(obj.status))
 
     def has_delete_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
-        """Whether it may be deleted: drafts only, for the others are the proof of what was sent."""
+        """Whether it may be deleted: not once sending has begun, for it proves what was sent."""
         allowed = super().has_delete_permission(request, obj)
-        return allowed and (obj is None or obj.status == CampaignStatus.DRAFT)
+        return allowed and (obj is None or actions.may_edit(obj.status))
 
     def save_form(self, request: HttpRequest, form: "forms.ModelForm[Campaign]", change: bool) -> Any:
         """Note who made it."""
@@ -156,6 +190,19 @@ class CampaignAdmin(ChoosesTimezone, ModelAdmin[Campaign]):
             obj.save(update_fields=[*form.cleaned_data, "updated_at"])
         else:
             obj.save()
+
+    def delete_model(self, request: HttpRequest, obj: Campaign) -> None:
+        """Delete one, unless it has begun in the meantime."""
+        try:
+            actions.delete(obj.pk)
+        except NoLongerEditable as refused:
+            raise PermissionDenied(str(refused)) from refused
+
+    def delete_queryset(self, request: HttpRequest, queryset: "QuerySet[Campaign]") -> None:
+        """Delete the chosen ones, or none of them."""
+        with transaction.atomic():
+            for campaign in queryset.order_by("pk").select_for_update(of=("self",)):
+                self.delete_model(request, campaign)
 
     def change_view(
         self,
@@ -280,7 +327,7 @@ def _times(campaign: Campaign) -> list[tuple[str, str]]:
 
 def _problems(campaign: Campaign) -> list[str]:
     """What would keep the campaign from starting, in words."""
-    if campaign.status not in EDITABLE:
+    if not actions.may_edit(campaign.status):
         return []
     try:
         preflight.check(campaign)
@@ -291,7 +338,8 @@ def _problems(campaign: Campaign) -> list[str]:
 
 def _empty_form(form: type[forms.Form] | None, campaign: Campaign) -> forms.Form | None:
     if form is ScheduleForm:
-        start_at = campaign.scheduled_at
-        local = f"{start_at.astimezone(ZoneInfo(campaign.timezone)):%Y-%m-%dT%H:%M}" if start_at else ""
-        return ScheduleForm(initial={"start_at": local, "timezone": campaign.timezone})
+        local = to_zone(campaign.scheduled_at, campaign.timezone) if campaign.scheduled_at else None
+        return ScheduleForm(
+            initial={"start_at": f"{local:%Y-%m-%dT%H:%M}" if local else "", "timezone": campaign.timezone}
+        )
     return SendTestForm() if form is SendTestForm else None

@@ -10,18 +10,15 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from campaigns import actions, lifecycle, trial
-from campaigns.actions import QueueAway
+from campaigns.actions import CampaignEnded, QueueAway
 from campaigns.admin.times import from_zone, in_zone
 from campaigns.lifecycle import TransitionRefused
 from campaigns.models import Campaign, CampaignStatus
 from campaigns.preflight import CampaignNotReady
+from campaigns.values import YEARS
 from users.admin import timezone_choices
 
 F = TypeVar("F", bound=forms.Form)
-
-_NOT_FINISHED = frozenset(
-    (CampaignStatus.DRAFT, CampaignStatus.SCHEDULED, CampaignStatus.IN_PROGRESS, CampaignStatus.PAUSED)
-)
 
 
 class ActionRefused(Exception):
@@ -49,6 +46,8 @@ class ScheduleForm(forms.Form):
             raise ValidationError(f"{text!r} is not a time like 2026-12-01T14:00.") from error
         if moment.tzinfo is not None:
             raise ValidationError(f"{text!r} has an offset; the time zone is chosen beside it.")
+        if moment.year not in YEARS:
+            raise ValidationError(f"{text!r}: give a year from {YEARS[0]} to {YEARS[-1]}.")
         return moment
 
     @property
@@ -87,7 +86,7 @@ class Button:
         """Whether a campaign in this status can be asked."""
         if self.action in lifecycle.TRANSITIONS:
             return lifecycle.allows(self.action, status)
-        return status in _NOT_FINISHED
+        return actions.may_send_test(status)
 
 
 def perform(action: str, campaign: Campaign, data: Mapping[str, Any], *, now: datetime) -> str:
@@ -95,7 +94,7 @@ def perform(action: str, campaign: Campaign, data: Mapping[str, Any], *, now: da
     button = BUTTONS[action]
     try:
         return button.perform(campaign, data, now)
-    except (TransitionRefused, QueueAway) as refused:
+    except (TransitionRefused, CampaignEnded, QueueAway) as refused:
         raise ActionRefused([str(refused)]) from refused
     except CampaignNotReady as not_ready:
         raise ActionRefused(in_words(not_ready.problems)) from not_ready
@@ -149,8 +148,8 @@ def _cancel(campaign: Campaign, data: Mapping[str, Any], now: datetime) -> str:
 
 
 def _send_test(campaign: Campaign, data: Mapping[str, Any], now: datetime) -> str:
-    if campaign.status not in _NOT_FINISHED:
-        raise ActionRefused([f"A campaign that is {campaign.status} sends no tests."])
+    if not actions.may_send_test(campaign.status):
+        raise CampaignEnded(campaign.status)
     addresses = _valid(SendTestForm(data)).addresses
     actions.send_test(campaign.pk, addresses)
     return f"A test mail is on its way to {', '.join(addresses)}."

@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.http import HttpRequest
 
+from campaigns.admin.fields import Checked
 from campaigns.admin.large import Large
 from campaigns.models import Suppression
 from users.admin_theme import ModelAdmin, ModelForm
@@ -22,7 +23,7 @@ class SuppressionForm(ModelForm[Suppression]):
 
 
 @admin.register(Suppression)
-class SuppressionAdmin(Large, ModelAdmin[Suppression]):
+class SuppressionAdmin(Checked, Large, ModelAdmin[Suppression]):
     """Who must not be mailed, and why."""
 
     form = SuppressionForm

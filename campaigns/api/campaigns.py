@@ -65,6 +65,10 @@ class CampaignSerializer(RowSerializer[Campaign]):
             attrs["scheduled_at"] = instant(attrs["scheduled_at"], zone)
         return attrs
 
+    def create(self, validated_data: dict[str, Any]) -> Campaign:
+        """Store a draft."""
+        return actions.create(validated_data, now=timezone.now())
+
     def update(self, instance: Campaign, validated_data: dict[str, Any]) -> Campaign:
         """Change a campaign that has not begun."""
         return actions.edit(instance.pk, validated_data, now=timezone.now())

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
 from rest_framework.views import APIView
 
-from campaigns.actions import NoLongerEditable, QueueAway
+from campaigns.actions import CampaignEnded, NoLongerEditable, QueueAway
 from campaigns.composing import CannotRender, TemplateRefused
 from campaigns.importing.refusals import ImportRefused
 from campaigns.lifecycle import TransitionRefused
@@ -56,6 +56,8 @@ def _translated(exc: Exception) -> Exception:
             )
         case NoLongerEditable():
             return Conflict(str(exc), "no_longer_editable", **{"from": str(exc.status)})
+        case CampaignEnded():
+            return Conflict(str(exc), "campaign_ended", **{"from": str(exc.status)})
         case CampaignNotReady():
             return ValidationError(_fields(exc.problems), "not_ready")
         case ImportRefused():

@@ -1,11 +1,9 @@
 """How values are written in requests and answers."""
 
-import math
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 from zoneinfo import ZoneInfo
 
-import orjson
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.utils.dateparse import parse_datetime
 from drf_spectacular.types import OpenApiTypes
@@ -13,17 +11,15 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from campaigns.addresses import BadAddress, parse_address, trim
-
-MAX_DEPTH = 20
-YEARS = range(2000, 2101)  # years outside cannot be shown in every zone, and nobody means them
+from campaigns.values import YEARS, BadValue, check_line, check_object, parse_json
 
 
 def single_line(text: str) -> None:
     """Raise ValidationError for control characters: the text goes into a header (RFC 5322 §2.2)."""
-    if any(character < " " or character == "\x7f" for character in text):
-        raise ModelValidationError(
-            "It contains a line break or another control character.", code="control_character"
-        )
+    try:
+        check_line(text)
+    except BadValue as bad:
+        raise ModelValidationError(str(bad), code=bad.code) from bad
 
 
 class UtcField(serializers.DateTimeField):
@@ -92,35 +88,7 @@ class ObjectField(serializers.JSONField):
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Return the object."""
-        value = _parsed(data) if getattr(data, "is_json_string", False) else data
-        if not isinstance(value, dict):
-            raise serializers.ValidationError('Give an object, such as {"city": "Pune"}.', "not_an_object")
-        _refuse_unstorable(value)
-        return value
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return orjson.loads(str(text))  # it takes no subclass of str
-    except orjson.JSONDecodeError as error:
-        raise serializers.ValidationError(f"It is not JSON: {error}.", "not_json") from error
-
-
-def _refuse_unstorable(value: Any, depth: int = 0) -> None:
-    """Refuse what jsonb does not take (NUL, lone surrogates, NaN) and what no template could reach."""
-    if depth > MAX_DEPTH:
-        raise serializers.ValidationError(f"Nested more than {MAX_DEPTH} deep.", "too_deep")
-    match value:
-        case str() if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-            raise serializers.ValidationError(
-                "A text in it contains NUL or half a surrogate pair.", "unstorable_text"
-            )
-        case float() if not math.isfinite(value):
-            raise serializers.ValidationError("A number in it is not finite.", "not_finite")
-        case dict():
-            for key, inner in value.items():
-                _refuse_unstorable(key, depth + 1)
-                _refuse_unstorable(inner, depth + 1)
-        case list():
-            for inner in value:
-                _refuse_unstorable(inner, depth + 1)
+        try:
+            return check_object(parse_json(data) if getattr(data, "is_json_string", False) else data)
+        except BadValue as bad:
+            raise serializers.ValidationError(str(bad), bad.code) from bad
