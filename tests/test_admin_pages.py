@@ -1,9 +1,11 @@
 """Every page of the admin answers, and lists of large tables count no further than they must."""
 
 import re
+from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.auth.models import Group, Permission
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -125,12 +127,132 @@ class TestUsers:
         assert User.objects.count() == 1
 
 
+class TestRights:
+    """Somebody who may change accounts, and is no superuser."""
+
+    @pytest.fixture
+    def clerk(self) -> User:
+        user = operator()
+        rights = ("add_user", "change_user", "delete_user", "view_user", "change_group", "view_group")
+        user.user_permissions.set(Permission.objects.filter(codename__in=rights))
+        return user
+
+    def _data(self, user: User, **typed: Any) -> dict[str, Any]:
+        return {"email": user.email, "name": "New", "timezone": "UTC", "is_active": "on", **typed}
+
+    def test_cannot_be_taken(self, clerk: User) -> None:
+        group = Group.objects.create(name="All")
+        permission = Permission.objects.get(codename="delete_campaign")
+        before = set(clerk.user_permissions.all())
+        forged = self._data(
+            clerk, is_superuser="on", is_staff="", groups=[group.pk], user_permissions=[permission.pk]
+        )
+        page = reverse("admin:users_user_change", args=[clerk.pk])
+        assert client_of(clerk).post(page, forged).status_code == 302
+        clerk.refresh_from_db()
+        assert (clerk.name, clerk.is_superuser, clerk.is_staff) == ("New", False, True)
+        assert not clerk.groups.exists()
+        assert set(clerk.user_permissions.all()) == before
+
+    def test_cannot_be_given_with_a_new_account(self, clerk: User) -> None:
+        data = {
+            "email": "new@example.com", "timezone": "UTC", "usable_password": "true",
+            "password1": PASSWORD, "password2": PASSWORD, "is_superuser": "on", "is_staff": "on",
+        }  # fmt: skip
+        client_of(clerk).post(reverse("admin:users_user_add"), data)
+        made = User.objects.get(email="new@example.com")
+        assert (made.is_superuser, made.is_staff) == (False, False)
+
+    def test_cannot_be_given_to_a_group(self, clerk: User) -> None:
+        group = Group.objects.create(name="All")
+        forged = {"name": "New", "permissions": [Permission.objects.first().pk]}  # type: ignore[union-attr]  # there are many
+        page = reverse("admin:auth_group_change", args=[group.pk])
+        assert client_of(clerk).post(page, forged).status_code == 302
+        group.refresh_from_db()
+        assert group.name == "New"
+        assert not group.permissions.exists()
+
+    def test_a_superusers_account_is_out_of_reach(self, clerk: User) -> None:
+        chief, client = superuser(), client_of(clerk)
+        page = client.get(reverse("admin:users_user_change", args=[chief.pk]))
+        assert page.status_code == 200
+        assert chief.password not in page.text
+        assert 'name="email"' not in page.text
+        password = {"password1": "another-long-one", "password2": "another-long-one"}
+        for name, data in (
+            ("users_user_change", self._data(chief)),
+            ("auth_user_password_change", password),
+            ("users_user_delete", {"post": "yes"}),
+        ):
+            assert client.post(reverse(f"admin:{name}", args=[chief.pk]), data).status_code == 403
+        client.post(
+            reverse("admin:users_user_changelist"),
+            {"action": "delete_selected", "_selected_action": [chief.pk], "post": "yes"},
+        )
+        chief.refresh_from_db()
+        assert chief.name == ""
+        assert chief.check_password(PASSWORD)
+
+    def test_are_given_by_superusers(self, clerk: User) -> None:
+        chief = superuser()
+        page = reverse("admin:users_user_change", args=[clerk.pk])
+        assert client_of(chief).post(page, self._data(clerk, is_superuser="on")).status_code == 302
+        clerk.refresh_from_db()
+        assert (clerk.is_superuser, clerk.is_staff) == (True, False)
+
+
 class TestSuppressions:
     def test_are_kept_in_lower_case(self, boss: Client) -> None:
         boss.post(
             reverse("admin:campaigns_suppression_add"), {"email": "No.More@Example.COM", "reason": "manual"}
         )
         assert Suppression.objects.get().email == "no.more@example.com"
+
+    def test_hold_addresses_as_they_are_sent_to(self, boss: Client) -> None:
+        page = reverse("admin:campaigns_suppression_add")
+        boss.post(page, {"email": " Zoë@BÜCHER.example", "reason": "manual"})
+        assert not Suppression.objects.exists()
+        boss.post(page, {"email": " Zoe@BÜCHER.example\u200b", "reason": "manual"})
+        assert Suppression.objects.get().email == "zoe@xn--bcher-kva.example"
+
+
+class TestRecipients:
+    def _post(self, boss: Client, audience: Audience, **typed: str) -> Any:
+        data = {"audience": audience.pk, "email": "a@example.com", "attributes": "{}", **typed}
+        return boss.post(reverse("admin:campaigns_recipient_add"), data)
+
+    def test_are_stored_as_the_importer_would(self, boss: Client) -> None:
+        audience = Audience.objects.create(name="New")
+        typed = {"email": " Asha@BÜCHER.example\u200b", "attributes": '{"city": "Pune"}'}
+        assert self._post(boss, audience, **typed).status_code == 302
+        made = Recipient.objects.get()
+        assert (made.email, made.attributes) == ("Asha@xn--bcher-kva.example", {"city": "Pune"})
+
+    def test_without_attributes_have_an_empty_object(self, boss: Client) -> None:
+        audience = Audience.objects.create(name="New")
+        assert self._post(boss, audience, attributes="").status_code == 302
+        assert Recipient.objects.get().attributes == {}
+
+    @pytest.mark.parametrize(
+        ("field", "typed"),
+        [
+            ("attributes", "[1]"),
+            ("attributes", "null"),
+            ("attributes", "{'city': 1}"),
+            ("attributes", '{"city": "\\u0000"}'),
+            ("attributes", "[" * 100_000),
+            ("email", "müller@example.com"),
+            ("email", "a@b@example.com"),
+            ("email", "a\0@example.com"),
+            ("email", ""),
+            ("name", "A\nB"),
+        ],
+    )
+    def test_that_are_wrong_are_refused_by_field(self, boss: Client, field: str, typed: str) -> None:
+        answer = self._post(boss, Audience.objects.create(name="New"), **{field: typed})
+        assert answer.status_code == 200
+        assert answer.context["adminform"].form.errors.keys() == {field}
+        assert not Recipient.objects.exists()
 
 
 class TestAudiences:

@@ -23,6 +23,8 @@ from users.admin_theme import (
 )
 from users.models import User
 
+RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
+
 
 def timezone_choices() -> list[tuple[str, str]]:
     """Every zone of the IANA database, by name."""
@@ -65,9 +67,16 @@ class UserAddForm(AdminUserCreationForm[User]):
         return email
 
 
+def _is_superuser(request: HttpRequest) -> bool:
+    return request.user.is_active and request.user.is_superuser
+
+
 @admin.register(User)
 class UserAdmin(ChoosesTimezone, ThemedUserAdmin[User]):
-    """Accounts, which sign in with their e-mail address."""
+    """Accounts, which sign in with their e-mail address.
+
+    Who may do what is for superusers to say: nobody else gives rights, or touches a superuser's account.
+    """
 
     form = UserChangeForm[User]
     add_form = UserAddForm
@@ -80,7 +89,7 @@ class UserAdmin(ChoosesTimezone, ThemedUserAdmin[User]):
     fieldsets = (
         (None, {"fields": ("email", "password")}),
         ("Person", {"fields": ("name", "timezone")}),
-        ("Rights", {"fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")}),
+        ("Rights", {"fields": ("is_active", *RIGHTS)}),
         ("Dates", {"fields": ("last_login", "created_at")}),
     )
     add_fieldsets = (
@@ -93,6 +102,21 @@ class UserAdmin(ChoosesTimezone, ThemedUserAdmin[User]):
         ),
     )
 
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
+        """Rights are given by superusers alone."""
+        return self.readonly_fields if _is_superuser(request) else (*self.readonly_fields, *RIGHTS)
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """Whether the account may be changed, and its password set."""
+        return super().has_change_permission(request, obj) and self._may_touch(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """Whether the account may be deleted."""
+        return super().has_delete_permission(request, obj) and self._may_touch(request, obj)
+
+    def _may_touch(self, request: HttpRequest, obj: User | None) -> bool:
+        return obj is None or not obj.is_superuser or _is_superuser(request)
+
 
 admin.site.unregister(Group)
 
@@ -100,3 +124,7 @@ admin.site.unregister(Group)
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin[Group]):
     """Groups of operators with the same rights."""
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Group | None = None) -> tuple[str, ...]:
+        """Rights are given by superusers alone."""
+        return () if _is_superuser(request) else ("permissions",)
