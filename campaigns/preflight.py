@@ -6,11 +6,12 @@ from datetime import datetime
 from email.utils import parseaddr
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 
 from campaigns.addresses import BadAddress, parse_address, trim
 from campaigns.composing import CompiledMessage, Sender, TemplateRefused, compile_message
 from campaigns.models import Campaign, Recipient
+from campaigns.providers import configured_line
 from users.models import validate_timezone
 
 FIELDS_OF_EVERYBODY = frozenset(("email", "name", "timezone", "unsubscribe_url"))
@@ -89,6 +90,7 @@ def _raise_if_any(found: "Iterator[Problem] | list[Problem]") -> None:
 
 def _campaign_problems(campaign: Campaign) -> Iterator[Problem]:
     yield from _timezone_problems(campaign.timezone)
+    yield from _provider_problems()
     yield from _sender_problems(campaign)
     if not campaign.audience.recipients.exists():
         yield "audience", f"The audience {campaign.audience.name!r} has no recipients."
@@ -114,6 +116,13 @@ def _timezone_problems(name: str) -> Iterator[Problem]:
         validate_timezone(name)
     except ValidationError as error:
         yield "timezone", " ".join(error.messages)
+
+
+def _provider_problems() -> Iterator[Problem]:
+    try:
+        configured_line()
+    except ImproperlyConfigured as error:
+        yield "providers", f"No mail can be sent with these settings: {error}"
 
 
 def _sender_problems(campaign: Campaign) -> Iterator[Problem]:

@@ -14,7 +14,9 @@ from redis import Redis
 
 from campaigns import delivery, ledger, lifecycle
 from campaigns.models import Batch, Campaign, DeliveryLog, Recipient, Suppression
-from campaigns.providers import Line
+from campaigns.providers import Line, Smtp
+from campaigns.providers.smtp import SmtpAccount
+from campaigns.throttle import Limit
 from tests.campaign_helpers import clock, counts, row, send, started
 from tests.mail_servers import SendGridServer, SmtpServer
 
@@ -68,6 +70,61 @@ class TestSending:
         assert ledger.claim(batch_id, "the other worker") is not None
         assert send(batch_id, smtp_line) is None
         assert smtp.recipients == []
+
+
+class TestSender:
+    @pytest.mark.parametrize(
+        ("own", "default", "sendgrids", "expected"),
+        [
+            ("", "default@example.com", "", ("default@example.com", None)),
+            ("", "Shop <default@example.com>", "", ("default@example.com", "Shop")),
+            ("", "default@example.com", "grid@example.com", ("grid@example.com", None)),
+            (
+                "own@bücher.example",
+                "default@example.com",
+                "grid@example.com",
+                ("own@xn--bcher-kva.example", None),
+            ),
+        ],
+    )
+    def test_is_the_campaigns_own_then_the_providers_then_the_settings(
+        self,
+        campaign: Campaign,
+        sendgrid: SendGridServer,
+        sendgrid_line: Line,
+        settings: Settings,
+        own: str,
+        default: str,
+        sendgrids: str,
+        expected: tuple[str, str | None],
+    ) -> None:
+        settings.DEFAULT_FROM_EMAIL = default
+        sendgrid_line.providers[0].from_email = sendgrids
+        Campaign.objects.update(from_email=own)
+        (batch_id,) = started(campaign)
+        send(batch_id, sendgrid_line)
+        sender = sendgrid.accepted[0]["from"]
+        assert (sender["email"], sender.get("name")) == expected
+        assert counts(campaign) == {"sent": 5}
+
+
+class TestQuota:
+    def test_is_used_to_the_last_mail_and_then_nobody_is_bothered(
+        self, campaign: Campaign, smtp: SmtpServer, redis: Redis, settings: Settings
+    ) -> None:
+        settings.CAMPAIGN_BATCH_SIZE = 3
+        account = SmtpAccount("127.0.0.1", smtp.port, use_tls=False)
+        line = Line((Smtp(account, Limit("smtp", 0, per_day=4), window=10),), redis)
+        for batch_id in started(campaign):
+            send(batch_id, line)
+        assert smtp.recipients == EVERYBODY[:4]
+        assert counts(campaign) == {"sent": 4, "pending": 1}
+        batch = Batch.objects.get(number=2)
+        assert (batch.trouble, batch.failures) == ("smtp: the quota of 4 in 24 hours is used up", 0)
+        connections = smtp.connections
+        _let_time_pass(batch.pk)
+        send(batch.pk, line)
+        assert smtp.connections == connections
 
 
 class TestCheck:

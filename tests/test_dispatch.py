@@ -6,7 +6,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from pytest_django import Settings
 
-from campaigns import dispatch, ledger, lifecycle, progress
+from campaigns import dispatch, ledger, lifecycle, preflight, progress
 from campaigns.models import Batch, Campaign, DeliveryLog, EmailTemplate, Recipient
 from campaigns.providers import Line
 from tests.campaign_helpers import clock, counts, send, started
@@ -36,6 +36,34 @@ class TestStartDue:
         assert campaign.status == "failed"
         assert campaign.status_reason.startswith("audience: The audience 'Friends' has no recipients.")
         assert progress.of(campaign.pk).adds_up
+
+    def test_one_that_nobody_foresaw_fails_alone(
+        self, campaign: Campaign, now: datetime, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        odd = Campaign.objects.create(name="Odd", audience=campaign.audience, template=campaign.template)
+        start_at = now + timedelta(minutes=2)
+        for scheduled in (odd, campaign):
+            lifecycle.schedule(scheduled.pk, scheduled_at=start_at, timezone=None, now=now)
+        check = preflight.check
+
+        def stumble(one: Campaign) -> None:
+            if one.pk == odd.pk:
+                raise TypeError("what nobody foresaw")
+            check(one)
+
+        monkeypatch.setattr(preflight, "check", stumble)
+        assert dispatch.start_due(now=start_at) == [campaign.pk]
+        odd.refresh_from_db()
+        assert odd.status == "failed"
+        assert odd.status_reason == "It could not be started: TypeError('what nobody foresaw')"
+
+    def test_the_total_of_one_that_failed_does_not_follow_its_audience(
+        self, campaign: Campaign, now: datetime
+    ) -> None:
+        lifecycle.cancel(campaign.pk, now=now)
+        Recipient.objects.filter(email="p0@example.com").delete()
+        ended = progress.of(campaign.pk)
+        assert (ended.total, ended.cancelled, ended.adds_up) == (5, 5, True)
 
 
 class TestBuildLedger:

@@ -9,6 +9,7 @@ from campaigns import lifecycle
 from campaigns.lifecycle import TRANSITIONS, TransitionRefused
 from campaigns.models import Audience, Campaign, CampaignStatus, EmailTemplate
 from campaigns.preflight import CampaignNotReady
+from campaigns.providers import configured_line
 
 pytestmark = pytest.mark.django_db
 
@@ -157,3 +158,21 @@ class TestPreflight:
     def test_names_a_missing_sender(self, campaign: Campaign, now: datetime, settings: Settings) -> None:
         settings.DEFAULT_FROM_EMAIL = ""
         assert list(self._problems(campaign, now)) == ["from_email"]
+
+    @pytest.mark.parametrize(
+        ("providers", "problem"),
+        [
+            (["sendgrid"], "SENDGRID_API_KEY: the API key is empty or has characters"),
+            (["pigeon"], "EMAIL_PROVIDERS names 'pigeon'; there are: sendgrid, smtp."),
+        ],
+    )
+    def test_names_what_is_wrong_with_the_providers_settings(
+        self, campaign: Campaign, now: datetime, settings: Settings, providers: list[str], problem: str
+    ) -> None:
+        settings.EMAIL_PROVIDERS = providers
+        configured_line.cache_clear()
+        try:
+            (text,) = self._problems(campaign, now)["providers"]
+        finally:
+            configured_line.cache_clear()
+        assert problem in text

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from campaigns.providers import Outcome, SendGrid, Sending, Verdict
+from campaigns.retries import Consequence, sendgrid_answer
 from campaigns.throttle import Limit
 from tests.certificates import self_signed
 from tests.letters import letter, letters, message
@@ -240,3 +241,21 @@ class TestARefusedRequest:
             sending = provider.send(message(), letters(4), still_ours=lambda: next(answers))
         assert verdicts(sending) == [Verdict.ACCEPTED] * 2 + [Verdict.UNSENT] * 2
         assert server.recipients == ["reader1@example.com", "reader2@example.com"]
+
+
+class TestKey:
+    @pytest.mark.parametrize("key", ["", "SG.abc\n", "SG abc", "SG.\u00e9"])
+    def test_one_that_cannot_stand_in_a_header_is_refused_and_not_repeated(self, key: str) -> None:
+        with pytest.raises(ValueError, match="the API key is empty or has characters") as refusal:
+            SendGrid(key, Limit("sendgrid", 0), host="http://127.0.0.1:1")
+        assert not key or key not in str(refusal.value)
+
+
+class TestAnswersOfGateways:
+    @pytest.mark.parametrize("status", [408, 502, 504, 520, 524])
+    def test_leave_the_mails_in_doubt(self, status: int) -> None:
+        assert sendgrid_answer(status) is Consequence.UNKNOWN
+
+    @pytest.mark.parametrize("status", [200, 201, 202, 204])
+    def test_every_2xx_is_an_acceptance(self, status: int) -> None:
+        assert sendgrid_answer(status) is None

@@ -1,13 +1,14 @@
 """What the tick finds after a crash, and puts right."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.db.models import F
 
-from campaigns import dispatch, ledger, lifecycle, recovery
+from campaigns import dispatch, ledger, lifecycle, progress, recovery
 from campaigns.models import Batch, Campaign
 from campaigns.providers import Line
+from campaigns.tasks import check_scheduled_campaigns
 from tests.campaign_helpers import clock, counts, send, started
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -60,6 +61,31 @@ class TestExpiredLeases:
         Batch.objects.update(lease_until=clock() - timedelta(seconds=1))
         assert recovery.take_back_expired_leases() == [campaign.pk]
         assert Batch.objects.get().trouble == "the worker sender-2 did not finish this batch"
+
+    def test_the_status_says_that_batches_were_left(self, campaign: Campaign) -> None:
+        (batch_id,) = started(campaign)
+        ledger.claim(batch_id, "sender-2")
+        Batch.objects.update(lease_until=clock() - timedelta(seconds=1))
+        assert progress.of(campaign.pk).trouble == (
+            "1 batches were left by workers that have gone; the next tick takes them back"
+        )
+
+
+class TestTick:
+    def test_does_each_step_whatever_becomes_of_the_others(
+        self, campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (batch_id,) = started(campaign)
+        ledger.claim(batch_id, "a worker that died")
+        Batch.objects.update(lease_until=clock() - timedelta(seconds=1))
+
+        def stumble(*, now: datetime) -> list[int]:
+            raise TypeError("what nobody foresaw")
+
+        monkeypatch.setattr(dispatch, "start_due", stumble)
+        with pytest.raises(ExceptionGroup, match="the tick"):
+            check_scheduled_campaigns()
+        assert Batch.objects.get().lease_until is None
 
 
 class TestUnfinishedCampaigns:
