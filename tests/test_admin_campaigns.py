@@ -211,6 +211,27 @@ class TestOperating:
         (answer,) = said(boss.post(address(campaign, "send-test"), {"emails": emails}))
         assert answer.startswith(message)
 
+    def test_a_refused_entry_stands_in_its_dialog_again_once(
+        self, boss: Client, campaign: Campaign, template: EmailTemplate
+    ) -> None:
+        other = Campaign.objects.create(name="June", audience=campaign.audience, template=template)
+        boss.post(address(campaign, "send-test"), {"emails": "a@example.com, <nobody>"})
+        assert "data-refused" not in page_of(boss, other)
+        page = page_of(boss, campaign)
+        dialog = page[page.index('<dialog id="dialog-send-test"') :].partition("</dialog>")[0]
+        assert dialog.partition(">")[0].endswith("data-refused")
+        assert "a@example.com, &lt;nobody&gt;" in dialog
+        assert "Addresses: &#x27;&lt;nobody&gt;&#x27; cannot be used" in dialog
+        assert page.count("data-refused") == 1
+        assert "data-refused" not in page_of(boss, campaign)
+
+    def test_a_refused_time_stands_in_its_dialog_again(self, boss: Client, campaign: Campaign) -> None:
+        boss.post(address(campaign, "schedule"), {"start_at": "2001-01-01T00:00", "timezone": "Europe/Paris"})
+        page = page_of(boss, campaign)
+        assert 'value="2001-01-01T00:00"' in page
+        dialog = page[page.index('<dialog id="dialog-schedule"') :].partition("</dialog>")[0]
+        assert re.findall(r'<option value="([^"]+)" selected', dialog) == ["Europe/Paris"]
+
     def test_a_test_goes_to_each_address_once(self, boss: Client, campaign: Campaign) -> None:
         answer = boss.post(
             address(campaign, "send-test"), {"emails": "a@example.com\nb@example.com,a@example.com"}

@@ -34,8 +34,10 @@ from users.admin import ChoosesTimezone
 from users.admin_theme import ModelAdmin, ModelForm, RelatedFieldListFilter
 
 MOST_FOLLOWED = 100
+LONGEST_KEPT = 4_000
 # htmx: take this answer and ask no more, https://htmx.org/docs/#polling
 STOP_POLLING = 286
+_REFUSED = "refused_entry"
 
 
 def summaries(campaigns: list[Campaign]) -> dict[int, Summary]:
@@ -217,22 +219,24 @@ class CampaignAdmin(Checked, ChoosesTimezone, ModelAdmin[Campaign]):
         return super().change_view(request, object_id, form_url, {**panel, **(extra_context or {})})
 
     def _panel(self, request: HttpRequest, campaign: Campaign) -> dict[str, Any]:
-        buttons = self._buttons(request, campaign)
         return {
             "summary": summaries([campaign])[campaign.pk],
             "times": _times(campaign),
-            "buttons": buttons,
+            "buttons": self._buttons(request, campaign, _refused_entry(request, campaign)),
             "problems": _problems(campaign),
         }
 
-    def _buttons(self, request: HttpRequest, campaign: Campaign) -> list[dict[str, Any]]:
+    def _buttons(
+        self, request: HttpRequest, campaign: Campaign, refused: dict[str, Any]
+    ) -> list[dict[str, Any]]:
         if not self._may_operate(request):
             return []
         return [
             {
                 "button": button,
                 "url": reverse(f"admin:campaigns_campaign_{button.action}", args=[campaign.pk]),
-                "form": _empty_form(button.form, campaign),
+                "form": _form(button.form, campaign, refused.get(button.action, {}).get("typed", {})),
+                "reasons": refused.get(button.action, {}).get("reasons", []),
             }
             for button in BUTTONS.values()
             if button.allowed(campaign.status)
@@ -271,6 +275,7 @@ class CampaignAdmin(Checked, ChoosesTimezone, ModelAdmin[Campaign]):
         except ActionRefused as refused:
             for reason in refused.reasons:
                 messages.error(request, reason)
+            _keep_entry(request, campaign_id, action, refused.reasons)
         else:
             self.log_change(request, campaign, done)
             messages.success(request, done)
@@ -336,10 +341,28 @@ def _problems(campaign: Campaign) -> list[str]:
     return []
 
 
-def _empty_form(form: type[forms.Form] | None, campaign: Campaign) -> forms.Form | None:
+def _keep_entry(request: HttpRequest, campaign_id: int, action: str, reasons: list[str]) -> None:
+    """Remember what was typed into a dialog and refused, for the next look at the campaign's page."""
+    form = BUTTONS[action].form
+    if form:
+        typed = {name: request.POST.get(name, "")[:LONGEST_KEPT] for name in form.base_fields}
+        request.session[_REFUSED] = {
+            "campaign": campaign_id,
+            "entries": {action: {"typed": typed, "reasons": reasons}},
+        }
+
+
+def _refused_entry(request: HttpRequest, campaign: Campaign) -> dict[str, Any]:
+    """Return what `_keep_entry` kept of this campaign, by action, and forget it."""
+    if request.session.get(_REFUSED, {}).get("campaign") != campaign.pk:
+        return {}
+    entries: dict[str, Any] = request.session.pop(_REFUSED)["entries"]
+    return entries
+
+
+def _form(form: type[forms.Form] | None, campaign: Campaign, typed: dict[str, str]) -> forms.Form | None:
     if form is ScheduleForm:
         local = to_zone(campaign.scheduled_at, campaign.timezone) if campaign.scheduled_at else None
-        return ScheduleForm(
-            initial={"start_at": f"{local:%Y-%m-%dT%H:%M}" if local else "", "timezone": campaign.timezone}
-        )
-    return SendTestForm() if form is SendTestForm else None
+        start_at = f"{local:%Y-%m-%dT%H:%M}" if local else ""
+        return ScheduleForm(initial={"start_at": start_at, "timezone": campaign.timezone, **typed})
+    return SendTestForm(initial=typed) if form is SendTestForm else None

@@ -7,6 +7,9 @@ document.addEventListener("click", (event) => {
   if (event.target.closest("[data-closes]")) event.target.closest("dialog").close();
 });
 
+// What was typed into a dialog and refused stands in it again, with the reasons.
+document.addEventListener("DOMContentLoaded", () => document.querySelector("dialog[data-refused]")?.showModal());
+
 // Somebody signed out elsewhere: what comes back is the login page, and belongs on a page of its own.
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.xhr.responseURL.includes("/login/")) {
