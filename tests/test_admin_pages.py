@@ -335,6 +335,7 @@ class TestTemplates:
         page = self._post(boss, html="<p>\n{{ name.upper() }}</p>")
         assert "Line 2: calls are not available" in page
         assert "Line 1:" in self._post(boss, subject="{{ oops", html="<p>a</p>")
+        assert "It contains a line break" in self._post(boss, subject="a\nb", html="<p>a</p>")
         assert not EmailTemplate.objects.exists()
 
     def test_a_good_one_is_kept(self, boss: Client) -> None:

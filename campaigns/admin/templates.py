@@ -12,6 +12,7 @@ from django.utils.decorators import method_decorator
 from django.utils.html import escape
 from django.views.decorators.http import require_GET, require_POST
 
+from campaigns.admin.fields import LineField
 from campaigns.composing import CannotRender, CompiledMessage, Sender, TemplateRefused, compile_message
 from campaigns.models import EmailTemplate, Recipient
 from users.admin_theme import ModelAdmin, ModelForm
@@ -72,6 +73,7 @@ class TemplateForm(ModelForm[EmailTemplate]):
     class Meta:
         model = EmailTemplate
         fields = ("name", "description", "subject", "html", "text")
+        field_classes = {"subject": LineField}
 
     def clean(self) -> dict[str, Any] | None:
         """Compile the three parts together."""
