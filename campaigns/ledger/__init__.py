@@ -1,0 +1,27 @@
+"""The steps of the delivery ledger: each one conditional, each its own short transaction.
+
+Every statement that writes for a worker names the lease it was given. Whoever lost the lease writes
+nothing. Leases are judged by the database's clock, the only one that all workers share.
+"""
+
+from campaigns.ledger.holding import claim, release, renew, take_back_expired
+from campaigns.ledger.leases import CampaignHeld, Lease, LeaseLost
+from campaigns.ledger.outcomes import change_for
+from campaigns.ledger.rows import Change, Row, cancel_open_rows, declare, due_rows, record
+
+__all__ = [
+    "CampaignHeld",
+    "Change",
+    "Lease",
+    "LeaseLost",
+    "Row",
+    "cancel_open_rows",
+    "change_for",
+    "claim",
+    "declare",
+    "due_rows",
+    "record",
+    "release",
+    "renew",
+    "take_back_expired",
+]

@@ -1,0 +1,120 @@
+"""Taking a batch, keeping it, giving it back; and taking back what a dead worker held."""
+
+import time
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
+from django.db.backends.utils import CursorWrapper
+
+from campaigns.ledger.leases import CampaignHeld, Lease, LeaseLost, good_until
+from campaigns.ledger.steps import batch_step, close_declared, insist, lengthen, lock, recount
+from campaigns.models import CampaignStatus
+
+
+def claim(batch_id: int, owner: str) -> Lease | None:
+    """Take a batch that is due, free and of a running campaign; None when there is nothing to take."""
+    since = time.monotonic()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE campaigns_batch AS batch
+               SET lease_token = lease_token + 1, lease_owner = %s,
+                   lease_until = clock_timestamp() + %s * interval '1 second'
+              FROM campaigns_campaign AS campaign
+             WHERE batch.id = %s AND campaign.id = batch.campaign_id AND campaign.status = %s
+               AND batch.lease_until IS NULL AND (batch.pending > 0 OR batch.deferred > 0)
+               AND (batch.not_before IS NULL OR batch.not_before <= clock_timestamp())
+            RETURNING batch.campaign_id, batch.lease_token, batch.failures
+            """,
+            [owner, settings.LEASE_SECONDS, batch_id, CampaignStatus.IN_PROGRESS],
+        )
+        row = cursor.fetchone()
+        if row is None:
+            _forget_hint(cursor, batch_id)
+            return None
+    campaign_id, token, failures = row
+    return Lease(batch_id, campaign_id, token, failures, good_until(since))
+
+
+def renew(lease: Lease) -> bool:
+    """Lengthen the lease while a slow provider is waited for; False when it is lost or the campaign held."""
+    since = time.monotonic()
+    try:
+        with batch_step() as cursor:
+            lengthen(cursor, lease, running=True)
+    except (LeaseLost, CampaignHeld):
+        return False
+    except (OperationalError, InterfaceError):
+        connection.close()
+        return lease.is_good()
+    lease.renewed(since)
+    return True
+
+
+def release(lease: Lease, *, trouble: str = "", wait: timedelta | None = None, failed: bool = False) -> None:
+    """Give the batch back; what was declared and has no answer becomes unconfirmed.
+
+    With `wait` nobody takes the batch before that time has passed; otherwise it is due at once if
+    something is pending, and else when its first deferred delivery is. `failed` adds to its failures in a
+    row. Raises LeaseLost.
+    """
+    seconds = wait.total_seconds() if wait else 0.0
+
+    def step(cursor: CursorWrapper) -> None:
+        lock(cursor, lease)
+        close_declared(cursor, lease.batch_id, lease.token)
+        recount(cursor, lease.batch_id)
+        cursor.execute(
+            """
+            UPDATE campaigns_batch AS batch
+               SET lease_until = NULL, lease_owner = '', published_at = NULL, trouble = %s,
+                   failures = CASE WHEN %s THEN failures + 1 ELSE 0 END,
+                   not_before = CASE
+                       WHEN %s THEN clock_timestamp() + %s * interval '1 second'
+                       WHEN pending > 0 THEN NULL
+                       ELSE (SELECT min(delivery.not_before) FROM campaigns_deliverylog AS delivery
+                              WHERE delivery.batch_id = batch.id AND delivery.status = 'deferred') END
+             WHERE id = %s
+            """,
+            [trouble.replace("\0", ""), failed, wait is not None, seconds, lease.batch_id],
+        )
+
+    insist(lease, step)
+
+
+def take_back_expired() -> list[int]:
+    """End the leases that have run out and return their batches' campaigns, each once.
+
+    Undeclared rows are as they were; declared ones become unconfirmed. The token is raised, so that the
+    worker that held the lease, should it wake up, can write nothing.
+    """
+    campaigns: set[int] = set()
+    while True:
+        with batch_step() as cursor:
+            cursor.execute(
+                """
+                UPDATE campaigns_batch
+                   SET lease_until = NULL, lease_owner = '', published_at = NULL,
+                       lease_token = lease_token + 1,
+                       trouble = 'the worker ' || lease_owner || ' did not finish this batch'
+                 WHERE id = (SELECT id FROM campaigns_batch
+                              WHERE lease_until < clock_timestamp()
+                              ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED)
+                RETURNING id, campaign_id, lease_token - 1
+                """
+            )
+            row = cursor.fetchone()
+            if row is None:
+                return sorted(campaigns)
+            batch_id, campaign_id, token = row
+            close_declared(cursor, batch_id, token)
+            recount(cursor, batch_id)
+        campaigns.add(campaign_id)
+
+
+def _forget_hint(cursor: CursorWrapper, batch_id: int) -> None:
+    """Note that the message about a batch that could not be taken is used up."""
+    cursor.execute(
+        "UPDATE campaigns_batch SET published_at = NULL WHERE id = %s AND lease_until IS NULL", [batch_id]
+    )

@@ -1,0 +1,43 @@
+"""The right to work on one batch."""
+
+import time
+from dataclasses import dataclass, field
+
+from django.conf import settings
+
+LEASE_MARGIN = 5.0  # seconds by which a worker gives its lease up before the database does
+
+
+class LeaseLost(Exception):
+    """Another worker, or nobody, holds this batch now; nothing may be sent or written for it."""
+
+
+class CampaignHeld(Exception):
+    """The campaign was paused or cancelled; what has not left stays where it is."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """The right to work on one batch until it runs out.
+
+    `_good_until` is on this process's monotonic clock, which goes on while the process is stopped.
+    """
+
+    batch_id: int
+    campaign_id: int
+    token: int
+    failures: int
+    _good_until: float = field(repr=False)
+
+    def is_good(self, *, for_seconds: float = 0.0) -> bool:
+        """Say, without asking the database, whether the lease is certain to be held for that long still."""
+        return time.monotonic() + for_seconds < self._good_until
+
+    def renewed(self, since: float) -> None:
+        """Count the lease anew from `since`, a moment before it was renewed."""
+        self._good_until = good_until(since)
+
+
+def good_until(since: float) -> float:
+    """Return when a lease that was asked for at `since`, both on the monotonic clock, is to be given up."""
+    return since + float(settings.LEASE_SECONDS) - LEASE_MARGIN
