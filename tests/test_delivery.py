@@ -13,6 +13,7 @@ from pytest_django import Settings
 from redis import Redis
 
 from campaigns import delivery, ledger, lifecycle
+from campaigns.ledger import rows
 from campaigns.models import Batch, Campaign, DeliveryLog, Recipient, Suppression
 from campaigns.providers import Line, Smtp
 from campaigns.providers.smtp import SmtpAccount
@@ -379,10 +380,10 @@ class TestLease:
         check = delivery._check
 
         def sleep_after_the_check(lease: ledger.Lease) -> list[ledger.Row]:
-            rows = check(lease)
+            due = check(lease)
             _expire_leases()
             assert ledger.take_back_expired() == [campaign.pk]
-            return rows
+            return due
 
         monkeypatch.setattr(delivery, "_check", sleep_after_the_check)
         send(batch_id, smtp_line)
@@ -442,14 +443,14 @@ class TestLease:
         self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (batch_id,) = started(campaign)
-        write, cut = ledger._write, iter([True])
+        write, cut = rows._write, iter([True])
 
         def cut_once(cursor: CursorWrapper, lease: ledger.Lease, changes: Sequence[ledger.Change]) -> None:
             if next(cut, False):
                 cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
             write(cursor, lease, changes)
 
-        monkeypatch.setattr(ledger, "_write", cut_once)
+        monkeypatch.setattr(rows, "_write", cut_once)
         send(batch_id, smtp_line)
         assert counts(campaign) == {"sent": 5}
         assert smtp.recipients == EVERYBODY
