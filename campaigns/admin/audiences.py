@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 
 from campaigns import audiences
 from campaigns.admin.fields import Checked, LineField
-from campaigns.admin.large import Large
+from campaigns.admin.large import Large, SortedList
 from campaigns.admin.searching import with_address
 from campaigns.models import Audience, Campaign, Recipient
 from users.admin import ChoosesTimezone
@@ -32,7 +32,7 @@ def recipient_counts(audience_ids: list[int]) -> dict[int, int]:
     return dict(counted)
 
 
-class AudienceList(ChangeList):
+class AudienceList(SortedList):
     """Counts the recipients of the audiences on the page."""
 
     def get_results(self, request: HttpRequest) -> None:
@@ -47,9 +47,11 @@ class AudienceList(ChangeList):
 class AudienceAdmin(ModelAdmin[Audience]):
     """Lists of recipients."""
 
-    list_display = ("name", "recipients", "created_at")
+    # not "recipients": ?o= would sort by the relation of that name, a row for each recipient
+    list_display = ("name", "recipient_total", "created_at")
+    sortable_by = ("name", "created_at")
     search_fields = ("name",)
-    readonly_fields = ("recipients", "created_at")
+    readonly_fields = ("recipient_total", "created_at")
     change_form_outer_before_template = "admin/campaigns/audience/links.html"
 
     def get_fields(self, request: HttpRequest, obj: Audience | None = None) -> tuple[str, ...]:
@@ -61,7 +63,7 @@ class AudienceAdmin(ModelAdmin[Audience]):
         return AudienceList
 
     @admin.display(description="recipients")
-    def recipients(self, audience: Audience) -> SafeString:
+    def recipient_total(self, audience: Audience) -> SafeString:
         """The number of recipients, leading to them."""
         count = getattr(audience, "recipient_count", None)
         if count is None:

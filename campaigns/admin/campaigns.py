@@ -25,6 +25,7 @@ from campaigns import actions, preflight, progress
 from campaigns.actions import NoLongerEditable
 from campaigns.admin import operating
 from campaigns.admin.fields import Checked, LineField
+from campaigns.admin.large import SortedList
 from campaigns.admin.operating import BUTTONS, ActionRefused, ScheduleForm, SendTestForm
 from campaigns.admin.summary import Summary
 from campaigns.admin.times import in_zone, to_zone
@@ -50,7 +51,7 @@ def summaries(campaigns: list[Campaign]) -> dict[int, Summary]:
     }
 
 
-class CampaignList(ChangeList):
+class CampaignList(SortedList):
     """Fetches the progress of the campaigns on the page."""
 
     moving_ids: list[int]

@@ -33,7 +33,15 @@ class EstimatingPaginator(Paginator[Any]):
         return self.count > EXACT
 
 
-class LargeList(ChangeList):
+class SortedList(ChangeList):
+    """Sorts by the columns whose headings offer it; Django takes any column that ?o= names."""
+
+    def get_ordering_field(self, field_name: Any) -> Any:
+        """Return what to sort by for a column; None if it is not to be sorted by."""
+        return super().get_ordering_field(field_name) if field_name in (self.sortable_by or ()) else None
+
+
+class LargeList(SortedList):
     """Counts its rows once."""
 
     def get_results(self, request: HttpRequest) -> None:
