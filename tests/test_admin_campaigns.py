@@ -250,6 +250,25 @@ class TestOperating:
         assert campaign.status == "draft"
 
 
+class TestMethods:
+    @pytest.mark.django_db(transaction=True)  # inside a test's transaction any row can be locked
+    @pytest.mark.parametrize("permissions", [(), ("view_campaign",)])
+    def test_that_are_not_meant_are_refused(self, campaign: Campaign, permissions: tuple[str, ...]) -> None:
+        client = client_of(operator(*permissions))
+        client.raise_request_exception = False
+        for page in ("change", "delete", "history", "live", *BUTTONS):
+            assert client.post(address(campaign, page), {"name": "New"}).status_code in (403, 405), page
+        assert client.get(address(campaign, "history")).status_code == (200 if permissions else 403)
+        campaign.refresh_from_db()
+        assert (campaign.name, campaign.status) == ("May", _S.DRAFT)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_saving_locks_the_row(self, boss: Client, campaign: Campaign) -> None:
+        with CaptureQueriesContext(connection) as queries:
+            assert boss.post(address(campaign, "change"), {"name": "New"}).status_code == 200
+        assert any("FOR UPDATE" in query["sql"] for query in queries.captured_queries)
+
+
 class TestForm:
     def _data(self, campaign: Campaign, **changed: object) -> dict[str, object]:
         return {

@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from campaigns import actions, preflight, progress
 from campaigns.actions import NoLongerEditable
@@ -159,9 +159,9 @@ class CampaignAdmin(Checked, ChoosesTimezone, ModelAdmin[Campaign]):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Campaign | None:
-        """Return the campaign; locked while a form is saved, so that this cannot write over a start."""
+        """Return the campaign; locked while its form is saved, so that this cannot write over a start."""
         campaign = super().get_object(request, object_id, from_field)
-        if campaign is not None and request.method == "POST":
+        if campaign is not None and _saves_form(request):
             return Campaign.objects.select_for_update().filter(pk=campaign.pk).first()
         return campaign
 
@@ -218,6 +218,13 @@ class CampaignAdmin(Checked, ChoosesTimezone, ModelAdmin[Campaign]):
         campaign = super().get_object(request, object_id)
         panel = self._panel(request, campaign) if campaign and self.has_view_permission(request) else {}
         return super().change_view(request, object_id, form_url, {**panel, **(extra_context or {})})
+
+    @method_decorator(require_safe)
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """What operators did with it."""
+        return super().history_view(request, object_id, extra_context)
 
     def _panel(self, request: HttpRequest, campaign: Campaign) -> dict[str, Any]:
         return {
@@ -315,6 +322,12 @@ class CampaignAdmin(Checked, ChoosesTimezone, ModelAdmin[Campaign]):
     def _require_view_permission(self, request: HttpRequest) -> None:
         if not self.has_view_permission(request):
             raise PermissionDenied
+
+
+def _saves_form(request: HttpRequest) -> bool:
+    """Whether this is a POST to the page of one campaign; Django has opened a transaction for it."""
+    match = request.resolver_match
+    return request.method == "POST" and match is not None and match.url_name == "campaigns_campaign_change"
 
 
 def _summary_of(campaign: Campaign) -> Summary:
