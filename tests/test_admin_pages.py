@@ -215,8 +215,9 @@ class TestRights:
         assert group.name == "New"
         assert not group.permissions.exists()
 
-    def test_a_superusers_account_is_out_of_reach(self, clerk: User) -> None:
-        chief, client = superuser(), client_of(clerk)
+    @pytest.mark.parametrize("rights", [{"is_superuser": True, "is_staff": True}, {"is_staff": True}])
+    def test_another_operators_account_is_out_of_reach(self, clerk: User, rights: dict[str, bool]) -> None:
+        chief, client = User.objects.create_user("chief@example.com", PASSWORD, **rights), client_of(clerk)
         page = client.get(reverse("admin:users_user_change", args=[chief.pk]))
         assert page.status_code == 200
         assert chief.password not in page.text
@@ -235,6 +236,15 @@ class TestRights:
         chief.refresh_from_db()
         assert chief.name == ""
         assert chief.check_password(PASSWORD)
+
+    def test_suffice_for_ones_own_password_and_that_of_others_without_rights(self, clerk: User) -> None:
+        client = client_of(clerk)
+        for user in (User.objects.create_user("new@example.com", PASSWORD), clerk):
+            new = {"password1": "another-long-one", "password2": "another-long-one"}
+            page = reverse("admin:auth_user_password_change", args=[user.pk])
+            assert client.post(page, new).status_code == 302
+            user.refresh_from_db()
+            assert user.check_password("another-long-one")
 
     def test_are_given_by_superusers(self, clerk: User) -> None:
         chief = superuser()

@@ -75,7 +75,8 @@ def _is_superuser(request: HttpRequest) -> bool:
 class UserAdmin(ChoosesTimezone, ThemedUserAdmin[User]):
     """Accounts, which sign in with their e-mail address.
 
-    Who may do what is for superusers to say: nobody else gives rights, or touches a superuser's account.
+    Who may do what is for superusers to say: nobody else gives rights, or touches the account of another
+    operator, who may have more of them.
     """
 
     form = UserChangeForm[User]
@@ -115,7 +116,9 @@ class UserAdmin(ChoosesTimezone, ThemedUserAdmin[User]):
         return super().has_delete_permission(request, obj) and self._may_touch(request, obj)
 
     def _may_touch(self, request: HttpRequest, obj: User | None) -> bool:
-        return obj is None or not obj.is_superuser or _is_superuser(request)
+        if obj is None or _is_superuser(request) or obj.pk == request.user.pk:
+            return True
+        return not (obj.is_staff or obj.is_superuser)
 
 
 admin.site.unregister(Group)
