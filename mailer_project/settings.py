@@ -332,7 +332,8 @@ SIMPLE_JWT = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "Mailer",
     "DESCRIPTION": "Campaigns to audiences: nothing lost, nothing silently sent twice. "
-    "Times are UTC (RFC 3339); errors are application/problem+json (RFC 9457).",
+    "Times are UTC (RFC 3339); errors are application/problem+json (RFC 9457). "
+    "A body that names an unknown field is refused; read-only fields in it are ignored.",
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/api/v1",

@@ -4,14 +4,15 @@ import json
 from typing import Any
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import OperationalError
 from django.test import Client
 from django.urls import reverse
 from rest_framework.test import APIClient
 
-from campaigns.models import Audience
+from campaigns.models import Audience, Campaign, ImportJob, Recipient
 from mailer_project import rest
-from tests.api_helpers import API, path_of, problem
+from tests.api_helpers import API, faults, path_of, problem, without
 
 pytestmark = pytest.mark.django_db
 
@@ -61,6 +62,67 @@ class TestBody:
     def test_is_utf8_whatever_its_charset_says(self, api: APIClient, charset: str) -> None:
         answer = send(api, '{"name": "ü"}'.encode(), f"application/json; charset={charset}")
         assert answer.json()["name"] == "ü"
+
+
+class TestUnknownFields:
+    @pytest.mark.parametrize(
+        ("name", "body"),
+        [
+            ("campaigns", {"name": "May", "html_body": "", "Status": "completed"}),
+            ("templates", {"name": "May", "subject": "S", "html": "x", "html_body": "x"}),
+            ("audiences", {"name": "May", "recipients": []}),
+            ("recipients", {"email": "a@example.com", "attribute": {}}),
+            ("suppressions", {"email": "a@example.com", "address": "a@example.com"}),
+        ],
+    )
+    def test_are_refused_by_name_and_nothing_is_stored(
+        self, api: APIClient, name: str, body: dict[str, Any]
+    ) -> None:
+        known = api.get(path_of(name)).json()
+        answer = api.post(path_of(name), body)
+        unknown = {"html_body", "Status", "recipients", "attribute", "address"} & body.keys()
+        assert faults(answer) == dict.fromkeys(unknown, "There is no such field.")
+        assert {fault["code"] for fault in answer.json()["errors"]} == {"unknown_field"}
+        assert api.get(path_of(name)).json() == known
+
+    def test_are_refused_by_actions_and_ones_own_account(self, api: APIClient, campaign: Campaign) -> None:
+        for path, field, body in (
+            (path_of("campaigns", campaign.pk, "schedule/"), "at", {"at": "2099-01-01T00:00Z"}),
+            (path_of("campaigns", campaign.pk, "test/"), "email", {"emails": ["a@b.example"], "email": ""}),
+            (path_of("templates", campaign.template_id, "render/"), "values", {"values": {}}),
+        ):
+            assert faults(api.post(path, body)).keys() == {field}
+        assert faults(api.patch(path_of("campaigns", campaign.pk), {"nam": "x"})).keys() == {"nam"}
+        assert faults(api.patch(f"{API}/auth/me/", {"password": "x"})).keys() == {"password"}
+
+    def test_are_refused_in_an_upload(self, api: APIClient, audience: Audience) -> None:
+        form = {"file": SimpleUploadedFile("a.csv", b"email\na@example.com\n"), "audience": audience.pk}
+        answer = api.post(path_of("imports"), {**form, "dryrun": "true"}, format="multipart")
+        assert faults(answer).keys() == {"dryrun"}
+        assert not ImportJob.objects.exists()
+
+    def test_are_named_in_bounds(self, api: APIClient) -> None:
+        answer = api.post(path_of("audiences"), {"a" * 1_000 + str(n): 1 for n in range(1_000)})
+        assert len(answer.content) < 10_000
+
+    def test_do_not_count_what_was_answered_and_comes_back(self, api: APIClient, campaign: Campaign) -> None:
+        for path in (
+            path_of("campaigns", campaign.pk),
+            path_of("templates", campaign.template_id),
+            path_of("audiences", campaign.audience_id),
+            path_of("recipients", Recipient.objects.values_list("pk", flat=True)[0]),
+        ):
+            document = api.get(path).json()
+            answer = api.put(path, document)
+            assert answer.status_code == 200
+            assert without(answer.json(), "updated_at") == without(document, "updated_at")
+
+    def test_do_not_count_read_only_ones_which_change_nothing(
+        self, api: APIClient, campaign: Campaign
+    ) -> None:
+        answer = api.patch(path_of("campaigns", campaign.pk), {"status": "completed", "id": 0})
+        assert (answer.status_code, answer.json()["status"]) == (200, "draft")
+        assert answer.json()["id"] == campaign.pk
 
 
 class TestAddress:

@@ -13,6 +13,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from campaigns.api.errors import TranslatesRefusals
 from campaigns.api.fields import AddressField, ObjectField, UtcField
+from users.api.bodies import KnownOnly
 
 M = TypeVar("M", bound=models.Model)
 R = TypeVar("R")
@@ -65,7 +66,7 @@ class OperatorView(TranslatesRefusals, GenericViewSet[M]):
         return {"Location": self.request.build_absolute_uri(f"{self.request.path}{data['id']}/")}
 
 
-class RowSerializer(serializers.ModelSerializer[M]):
+class RowSerializer(KnownOnly, serializers.ModelSerializer[M]):
     """A row whose constraints the database checks; `constraints` says which field each one is about."""
 
     constraints: ClassVar[Mapping[str, str]] = {}

@@ -22,6 +22,7 @@ from campaigns import actions, progress, trial
 from campaigns.api.base import OperatorView, RowSerializer
 from campaigns.api.fields import AddressField, StartTimeField, UtcField, instant, single_line
 from campaigns.models import Campaign, CampaignStatus
+from users.api.bodies import KnownOnly
 from users.models import User, default_timezone, validate_timezone
 
 
@@ -74,7 +75,7 @@ class CampaignSerializer(RowSerializer[Campaign]):
         return actions.edit(instance.pk, validated_data, now=timezone.now())
 
 
-class ScheduleSerializer(serializers.Serializer[Any]):
+class ScheduleSerializer(KnownOnly):
     """When to start. Without a time, the one that the campaign has already."""
 
     scheduled_at = StartTimeField(
@@ -85,7 +86,7 @@ class ScheduleSerializer(serializers.Serializer[Any]):
     )
 
 
-class TestSerializer(serializers.Serializer[Any]):
+class TestSerializer(KnownOnly):
     """To whom to send test mails."""
 
     emails = serializers.ListField(child=AddressField(), min_length=1, max_length=trial.MAX_ADDRESSES)

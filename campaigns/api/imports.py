@@ -22,6 +22,7 @@ from campaigns.api.base import OperatorView, RowSerializer
 from campaigns.api.fields import ObjectField
 from campaigns.importing import jobs
 from campaigns.models import Audience, ImportJob, OnExisting
+from users.api.bodies import KnownOnly
 from users.models import User
 
 FORM_BYTES = 1024 * 1024  # what the other fields of the form and its boundaries may add to the file
@@ -74,7 +75,7 @@ class ImportSerializer(RowSerializer[ImportJob]):
         return request.build_absolute_uri(f"{list_path}/imports/{job.pk}/errors.csv")
 
 
-class UploadSerializer(serializers.Serializer[Any]):
+class UploadSerializer(KnownOnly):
     """The form: a CSV or XLSX file, and how to read it."""
 
     file = serializers.FileField(allow_empty_file=True)

@@ -16,6 +16,7 @@ from campaigns.api.errors import template_refusal
 from campaigns.api.fields import ObjectField, single_line
 from campaigns.composing import CompiledMessage, Letter, Rendered, Sender, TemplateRefused, compile_message
 from campaigns.models import EmailTemplate, Recipient
+from users.api.bodies import KnownOnly
 
 NOBODY = Sender(email="nobody@example.com")
 
@@ -48,7 +49,7 @@ class TemplateSerializer(RowSerializer[EmailTemplate]):
         return attrs
 
 
-class RenderSerializer(serializers.Serializer[Any]):
+class RenderSerializer(KnownOnly):
     """For whom to render: a recipient, or made-up values, which go before the recipient's own."""
 
     recipient = serializers.PrimaryKeyRelatedField(queryset=Recipient.objects.all(), required=False)

@@ -7,10 +7,11 @@ from rest_framework import serializers
 from rest_framework.generics import RetrieveUpdateAPIView
 from rest_framework.permissions import IsAuthenticated
 
+from users.api.bodies import KnownOnly
 from users.models import User
 
 
-class MeSerializer(serializers.ModelSerializer[User]):
+class MeSerializer(KnownOnly, serializers.ModelSerializer[User]):
     """One's own account."""
 
     class Meta:
