@@ -6,7 +6,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
-from campaigns.models import SuppressionReason
+from campaigns.models import Suppression, SuppressionReason
 from campaigns.suppression import suppress
 from campaigns.tracking import UnknownToken, delivery_for
 
@@ -19,7 +19,8 @@ PAGE = "pages/unsubscribe.html"
 def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     """Unsubscribe the recipient of one delivery.
 
-    GET asks and changes nothing, because scanners follow every link in a mail. POST, from the page's
+    GET asks, or says that it is done already, and changes nothing, because scanners follow every link in
+    a mail. POST, from the page's
     button or as the one click of RFC 8058, does it whatever its body says, and answers 200 without a
     redirect. A token that was not made here: 404.
     """
@@ -28,7 +29,8 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     except UnknownToken:
         return _page(request, "unknown", status=404)
     if request.method != "POST":
-        return _page(request, "question", email=delivery.email)
+        stopped = Suppression.objects.filter(email=delivery.email.lower()).exists()
+        return _page(request, "already" if stopped else "question", email=delivery.email)
     suppress(delivery.email, SuppressionReason.UNSUBSCRIBE, campaign=delivery.campaign)
     return _page(request, "done", email=delivery.email)
 

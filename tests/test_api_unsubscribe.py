@@ -33,6 +33,18 @@ class TestGet:
         assert '<form method="post"><button>Unsubscribe</button></form>' in page
         assert not Suppression.objects.exists()
 
+    @pytest.mark.parametrize("reason", SuppressionReason.values)
+    def test_says_so_where_it_is_done_already(self, path: str, reason: str) -> None:
+        Suppression.objects.create(email="p2@example.com", reason=reason)
+        page = Client().get(path).content.decode()
+        assert "You are already unsubscribed" in page
+        assert "<button" not in page
+        assert "P2@Example.com" in page
+
+    def test_asks_whoever_is_not_the_one_that_did(self, path: str) -> None:
+        Suppression.objects.create(email="p1@example.com")
+        assert "<button" in Client().get(path).content.decode()
+
 
 class TestPost:
     @pytest.mark.parametrize(
