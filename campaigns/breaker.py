@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 FAILURES = 3
 FIRST_PAUSE = 10.0  # seconds; doubled with each probe that fails
-LONGEST_PAUSE = 300.0
+LONGEST_PAUSE = 120.0
+LOOK_AGAIN = 5.0  # seconds after which to see what somebody else's probe has found
 PROBE_SECONDS = 60.0  # a probe that has not ended by then was lost with its worker
 
 # Each script reads the state first: since and until are milliseconds of Redis' clock.
@@ -38,8 +39,8 @@ _ADMIT = (
     + """
 if not open_until then return {0} end
 if now < open_until then return {1, open_until - now, since, why, asked} end
-if redis.call('SET', KEYS[2], '1', 'NX', 'PX', ARGV[1]) then return {0} end
-return {1, redis.call('PTTL', KEYS[2]), since, why, asked}
+if redis.call('SET', KEYS[2], '1', 'NX', 'PX', ARGV[1]) then return {0, 1} end
+return {1, math.min(redis.call('PTTL', KEYS[2]), tonumber(ARGV[2])), since, why, asked}
 """
 )
 
@@ -68,6 +69,14 @@ redis.call('HSET', KEYS[1], 'since', since or now, 'until', string.format('%.0f'
            'why', ARGV[2], 'asked', 1)
 redis.call('DEL', KEYS[2])
 redis.call('EXPIRE', KEYS[1], 86400)
+"""
+)
+
+_SUCCEEDED = (
+    _STATE
+    + """
+if open_until and now < open_until then return end
+redis.call('DEL', KEYS[1], KEYS[2])
 """
 )
 
@@ -116,12 +125,13 @@ class Breaker:
     name: str
     redis: Redis
 
-    def admit(self) -> None:
-        """Return if the provider may be asked, as everybody's probe where it is half-open. Raises Open."""
-        found = self._run(_ADMIT, int(PROBE_SECONDS * 1000))
+    def admit(self) -> bool:
+        """Return if the provider may be asked; True when that is everybody's probe. Raises Open."""
+        found = self._run(_ADMIT, int(PROBE_SECONDS * 1000), int(LOOK_AGAIN * 1000))
         if found and found[0]:
             _, wait, since, why, asked = found
             raise Open(self.name, max(wait, 0) / 1000, _moment(since), why.decode(), asked=bool(asked))
+        return bool(found and len(found) > 1)
 
     def failed(self, why: str) -> None:
         """Count a failure of the provider itself; the one that makes FAILURES in a row opens the breaker."""
@@ -132,12 +142,15 @@ class Breaker:
         self._run(_PAUSED, seconds * 1000, why)
 
     def succeeded(self) -> None:
-        """Close: the provider took mail."""
-        self._delete(*self._keys)
+        """Close: the provider took mail. One that is open stays so: it was asked before that."""
+        self._run(_SUCCEEDED)
 
     def undecided(self) -> None:
-        """Let another worker probe: this one ended before it had an answer."""
-        self._delete(self._keys[1])
+        """Let another worker probe: this one, which was the probe, ended before it had an answer."""
+        try:
+            self.redis.delete(self._keys[1])
+        except RedisError as error:
+            logger.warning("breaker %s: %s", self.name, error)
 
     def look(self) -> State:
         """Return the state, changing nothing; CLOSED when Redis does not answer."""
@@ -151,12 +164,6 @@ class Breaker:
     @property
     def _keys(self) -> tuple[str, str]:
         return f"mailer:breaker:{self.name}", f"mailer:probe:{self.name}"
-
-    def _delete(self, *keys: str) -> None:
-        try:
-            self.redis.delete(*keys)
-        except RedisError as error:
-            logger.warning("breaker %s: %s", self.name, error)
 
     def _run(self, script: str, *arguments: float | str) -> Any:
         try:

@@ -16,9 +16,9 @@ next declare or record that its token counts no more.
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.conf import settings
 from redis import Redis
@@ -28,18 +28,17 @@ from campaigns.breaker import Breaker, Open
 from campaigns.composing import CompiledMessage, Letter, compile_message
 from campaigns.ledger import CampaignHeld, Change, Lease, LeaseLost, Row
 from campaigns.models import Campaign, DeliveryStatus
-from campaigns.providers import Line, Outcome, Provider, Trouble
+from campaigns.providers import Line, Outcome, Provider, Trouble, Verdict
 from campaigns.throttle import MustWait
 
 logger = logging.getLogger(__name__)
 
+SHORT_REST = 5.0  # seconds, of a batch that got on before the connection ended
 LONGEST_REST = timedelta(minutes=2)  # a provider that comes back is noticed within this time
 MAX_RESERVATION_WAIT = 30.0  # seconds that a worker keeps a batch while it waits for the rate limit
 
-Clock = Callable[[], datetime]
 
-
-def send_batch(batch_id: int, *, owner: str, line: Line, now: Clock) -> int | None:
+def send_batch(batch_id: int, *, owner: str, line: Line) -> int | None:
     """Send what is due in one batch; return its campaign's id, or None when there was nothing to take.
 
     `owner` names the worker for people who look at the batch. Raises whatever goes wrong inside; the
@@ -49,10 +48,12 @@ def send_batch(batch_id: int, *, owner: str, line: Line, now: Clock) -> int | No
     if lease is None:
         return None
     try:
-        _send(lease, line, now)
-    except (CampaignHeld, LeaseLost) as reason:
-        logger.info("batch %s: stopped: %r", batch_id, reason)
+        _send(lease, line)
+    except CampaignHeld as held:
+        logger.info("batch %s: stopped: the campaign is %s", batch_id, held)
         _give_back(lease)
+    except LeaseLost as lost:
+        _give_back(lease, lost)
     except Trouble as trouble:
         logger.warning("batch %s waits: %s", batch_id, trouble)
         _give_back(lease, trouble)
@@ -83,7 +84,7 @@ def _words(reason: BaseException | None) -> str:
     return "" if reason is None else str(reason) or repr(reason)
 
 
-def _send(lease: Lease, line: Line, now: Clock) -> None:
+def _send(lease: Lease, line: Line) -> None:
     rows = _check(lease)
     if not rows:
         return
@@ -92,9 +93,9 @@ def _send(lease: Lease, line: Line, now: Clock) -> None:
     letters = [_letter(campaign, row) for row in rows]
     troubles: list[Trouble] = []
     for provider in line.providers:
-        sending = _Sending(lease, line.redis, provider, _compile(campaign, provider), attempts, now)
+        sending = _Sending(lease, line.redis, provider, _compile(campaign, provider), attempts)
         try:
-            with _guarded(provider, Breaker(provider.name, line.redis), lease):
+            with _guarded(sending, Breaker(provider.name, line.redis)):
                 sending.send(letters)
             return
         except Trouble as trouble:
@@ -107,30 +108,37 @@ def _send(lease: Lease, line: Line, now: Clock) -> None:
 
 
 @contextmanager
-def _guarded(provider: Provider, breaker: Breaker, lease: Lease) -> Iterator[None]:
+def _guarded(sending: "_Sending", breaker: Breaker) -> Iterator[None]:
     """Use a provider as its breaker allows, and tell the other workers how it went. Raises Trouble."""
     try:
-        breaker.admit()
+        is_probe = breaker.admit()
     except Open as is_open:
         raise Trouble(
             str(is_open), is_open.seconds if is_open.asked else None, over_in=is_open.seconds
         ) from is_open
+    undecided = True
     try:
-        with closing(provider):
+        with closing(sending.provider):
             yield
+        undecided = False
+        breaker.succeeded()
     except MustWait as wait:  # our own limit, which says nothing of the provider
-        breaker.undecided()
-        raise Trouble(str(wait), wait.seconds) from wait
+        raise Trouble(str(wait), None if wait.used_up else wait.seconds, over_in=wait.seconds) from wait
     except Trouble as trouble:
         if trouble.retry_after is not None:
             breaker.paused(trouble.retry_after, trouble.why)
-        elif lease.is_good():  # a lease that ran out is no fault of the provider
+        elif sending.accepted:  # it works: the connection ended, which relays do after so many mails
+            breaker.succeeded()
+            trouble.over_in = trouble.over_in or SHORT_REST
+        elif trouble.fault:
             breaker.failed(trouble.why)
+        else:
+            raise
+        undecided = False
         raise
-    except BaseException:
-        breaker.undecided()
-        raise
-    breaker.succeeded()
+    finally:
+        if undecided and is_probe:
+            breaker.undecided()
 
 
 def _soonest(troubles: Sequence[Trouble]) -> Trouble:
@@ -145,7 +153,7 @@ def _check(lease: Lease) -> list[Row]:
     rows = ledger.due_rows(lease)
     changes = [change for row in rows if (change := _not_to_be_sent(row))]
     if changes:
-        ledger.record(lease, changes)
+        ledger.record(lease, changes, declared=False)
     return [row for row in rows if not _not_to_be_sent(row)]
 
 
@@ -167,11 +175,11 @@ class _Sending:
         provider: Provider,
         message: CompiledMessage,
         attempts: dict[int, int],
-        now: Clock,
     ) -> None:
         self.lease, self.redis, self.provider, self.message = lease, redis, provider, message
-        self.attempts, self.now = attempts, now
+        self.attempts = attempts
         self.answered: set[int] = set()
+        self.accepted = 0
 
     def send(self, letters: Sequence[Letter]) -> None:
         """Send every letter; raises Trouble or MustWait when the provider cannot take them all now."""
@@ -186,13 +194,21 @@ class _Sending:
                 remaining = remaining[places.count :]
 
     def _send_group(self, group: Sequence[Letter]) -> None:
-        self.provider.open()
-        held_back = ledger.declare(self.lease, [letter.delivery_id for letter in group], self.provider.name)
-        self.answered.update(held_back)
-        leaving = [letter for letter in group if letter.delivery_id not in held_back]
-        if not leaving:
-            return
-        sending = self.provider.send(self.message, leaving, still_ours=self._still_ours)
+        unused = len(group)  # of the places that were booked
+        try:
+            self.provider.open()
+            held_back = ledger.declare(
+                self.lease, [letter.delivery_id for letter in group], self.provider.name
+            )
+            self.answered.update(held_back)
+            leaving = [letter for letter in group if letter.delivery_id not in held_back]
+            unused = len(held_back)
+            if not leaving:
+                return
+            sending = self.provider.send(self.message, leaving, still_ours=self._still_ours)
+            unused += sum(outcome.verdict is Verdict.UNSENT for outcome in sending.outcomes)
+        finally:
+            self.provider.limit.give_back(self.redis, unused)
         self._record(sending.outcomes)
         if sending.trouble:
             raise sending.trouble
@@ -206,14 +222,13 @@ class _Sending:
         return [letter for letter in letters if letter.delivery_id not in self.answered]
 
     def _record(self, outcomes: Sequence[Outcome]) -> None:
-        now, drawn = self.now(), random.random()  # noqa: S311  # jitter; one for all, so that they meet again
+        drawn = random.random()  # noqa: S311  # jitter; one for all, so that they meet again
         changes = [
-            ledger.change_for(
-                outcome, attempts=self.attempts[outcome.delivery_id] + 1, now=now, jitter=lambda: drawn
-            )
+            ledger.change_for(outcome, attempts=self.attempts[outcome.delivery_id] + 1, jitter=lambda: drawn)
             for outcome in outcomes
         ]
         ledger.record(self.lease, changes)
+        self.accepted += sum(outcome.verdict is Verdict.ACCEPTED for outcome in outcomes)
         self.answered.update(
             change.delivery_id for change in changes if change.status is not DeliveryStatus.PENDING
         )

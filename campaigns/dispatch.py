@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 
 from django.conf import settings
@@ -34,8 +35,7 @@ def _start(campaign_id: int, now: datetime) -> bool:
     try:
         lifecycle.start(campaign_id, now=now)
     except preflight.CampaignNotReady as problem:
-        lifecycle.fail(campaign_id, reason=str(problem), now=now)
-        return False
+        return _fail(campaign_id, str(problem), now)
     except lifecycle.TransitionRefused:
         return False  # another tick, or its operator, was faster
     except Error:
@@ -43,9 +43,15 @@ def _start(campaign_id: int, now: datetime) -> bool:
     except Exception as error:
         # whatever is odd about one campaign must not keep the others from starting
         logger.exception("campaign %s could not be started", campaign_id)
-        lifecycle.fail(campaign_id, reason=f"It could not be started: {error!r}", now=now)
-        return False
+        return _fail(campaign_id, f"It could not be started: {error!r}", now)
     return True
+
+
+def _fail(campaign_id: int, reason: str, now: datetime) -> bool:
+    """Let the campaign fail, unless somebody was faster; False, for it was not started."""
+    with suppress(lifecycle.TransitionRefused):
+        lifecycle.fail(campaign_id, reason=reason, now=now)
+    return False
 
 
 def build_ledger(campaign_id: int, *, now: datetime) -> None:
@@ -66,7 +72,7 @@ def build_ledger(campaign_id: int, *, now: datetime) -> None:
             campaign.save(update_fields=["subject", "html", "text", "ledger_built_at"])
             _write_rows(campaign)
     except preflight.CampaignNotReady as problem:
-        lifecycle.fail(campaign_id, reason=str(problem), now=now)
+        _fail(campaign_id, str(problem), now)
 
 
 def _write_rows(campaign: Campaign) -> None:

@@ -126,15 +126,24 @@ def _provider_problems() -> Iterator[Problem]:
 
 
 def _sender_problems(campaign: Campaign) -> Iterator[Problem]:
-    sender = sender_of(campaign)
-    if not sender.email:
+    senders = [sender_of(campaign, default=default) for default in _default_senders()]
+    if not all(sender.email for sender in senders):
         yield "from_email", "There is no sender address here, nor a DEFAULT_FROM_EMAIL in the settings."
-    for field, address in (("from_email", sender.email), ("reply_to", sender.reply_to)):
+    addresses = {("from_email", sender.email) for sender in senders} | {("reply_to", senders[0].reply_to)}
+    for field, address in sorted(addresses):
         try:
             if address:
                 parse_address(address)
         except BadAddress as problem:
             yield field, f"{address!r} cannot be used: {problem}"
+
+
+def _default_senders() -> list[str]:
+    """Return the sender that each provider gives to campaigns without one, '' for DEFAULT_FROM_EMAIL."""
+    try:
+        return [provider.from_email for provider in configured_line().providers] or [""]
+    except ImproperlyConfigured:
+        return [""]
 
 
 def _unknown_fields(campaign: Campaign, message: CompiledMessage) -> Iterator[str]:

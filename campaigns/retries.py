@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 
 MAX_DELAY = timedelta(hours=1)
@@ -73,20 +73,15 @@ def sendgrid_answer(status: int) -> Consequence | None:
     return Consequence.PROVIDER_UNAVAILABLE
 
 
-def next_attempt(
-    attempts: int,
-    *,
-    now: datetime,
-    maximum: int,
-    base: timedelta,
-    jitter: Callable[[], float],
-) -> datetime | None:
-    """Return when a mail that was refused `attempts` times is tried again, or None to give up.
+def retry_delay(
+    attempts: int, *, maximum: int, base: timedelta, jitter: Callable[[], float]
+) -> timedelta | None:
+    """Return how long a mail that was refused `attempts` times waits for the next try, or None to give up.
 
     The delay is base, 4 base, 16 base ... up to an hour, times a factor of 0.5 to 1.5 drawn by
     `jitter`, which returns a number from 0 to 1.
     """
-    return None if attempts >= maximum else now + backoff(attempts, base=base, jitter=jitter)
+    return None if attempts >= maximum else backoff(attempts, base=base, jitter=jitter)
 
 
 def backoff(failures: int, *, base: timedelta, jitter: Callable[[], float]) -> timedelta:

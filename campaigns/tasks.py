@@ -83,7 +83,7 @@ def start_campaign_send(campaign_id: int) -> None:
 def send_batch(self: "Task[[int], None]", batch_id: int) -> None:
     """Send what is due in one batch, then look for the campaign's next ones."""
     owner = f"{self.request.hostname} {self.request.id}"
-    campaign_id = delivery.send_batch(batch_id, owner=owner, line=configured_line(), now=timezone.now)
+    campaign_id = delivery.send_batch(batch_id, owner=owner, line=configured_line())
     if campaign_id is not None:
         _go_on(campaign_id)
 

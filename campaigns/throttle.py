@@ -4,12 +4,15 @@ A reservation is one script call (GCRA, the generic cell rate algorithm): it boo
 says how long to wait for them. A worker that dies with a reservation only wastes it.
 """
 
+import logging
 from dataclasses import dataclass
 
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
+
+logger = logging.getLogger(__name__)
 
 _RESERVE = """
 local time = redis.call('TIME')
@@ -21,7 +24,7 @@ if quota > 0 then
   -- the bookings of the last 24 hours, oldest first, and their sum
   local oldest = redis.call('LINDEX', KEYS[2], 0)
   while oldest do
-    local at, booked = string.match(oldest, '^(%d+) (%d+)$')
+    local at, booked = string.match(oldest, '^(%d+) (-?%d+)$')
     if tonumber(at) + 86400000000 > now then break end
     redis.call('LPOP', KEYS[2])
     redis.call('DECRBY', KEYS[3], booked)
@@ -54,15 +57,26 @@ return {0, math.ceil(wait), count}
 """
 
 
+_GIVE_BACK = """
+local time = redis.call('TIME')
+if redis.call('EXISTS', KEYS[2]) == 0 then return end
+redis.call('RPUSH', KEYS[1], string.format('%.0f %d', time[1] * 1000000 + time[2], -ARGV[1]))
+redis.call('DECRBY', KEYS[2], ARGV[1])
+"""
+
 QUOTA_PAUSE = 600.0  # seconds between two looks at a quota that is used up
 
 
 class MustWait(Exception):
-    """No slot is free soon enough; `seconds` says when to ask again, the text says why."""
+    """No slot is free soon enough; `seconds` says when to ask again, the text says why.
 
-    def __init__(self, seconds: float, why: str) -> None:
+    `used_up` tells the quota, which may last for hours, from the rate, which passes.
+    """
+
+    def __init__(self, seconds: float, why: str, *, used_up: bool = False) -> None:
         super().__init__(why)
         self.seconds = seconds
+        self.used_up = used_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +116,24 @@ class Limit:
         except RedisError as error:
             raise MustWait(5, f"waiting for Redis, which keeps the rate limit: {error}") from error
         if verdict == 2:
-            raise MustWait(QUOTA_PAUSE, f"{self.name}: the quota of {self.per_day:,} in 24 hours is used up")
+            why = f"{self.name}: the quota of {self.per_day:,} in 24 hours is used up"
+            raise MustWait(QUOTA_PAUSE, why, used_up=True)
         if verdict == 1:
             raise MustWait(
                 wait / 1_000_000, f"{self.name}: waiting for the rate limit of {self.per_second}/s"
             )
         return Places(booked, wait / 1_000_000)
+
+    def give_back(self, redis: Redis, count: int) -> None:
+        """Put `count` booked places back into the quota: nothing was sent with them."""
+        if not self.per_day or not count:
+            return
+        try:
+            redis.eval(
+                _GIVE_BACK, 2, f"mailer:bookings:{self.name}", f"mailer:booked:{self.name}", str(count)
+            )
+        except RedisError as error:
+            logger.warning("%s: %s places of the quota are lost: %s", self.name, count, error)
 
 
 def connect(url: str) -> Redis:

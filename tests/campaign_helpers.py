@@ -23,7 +23,7 @@ def started(campaign: Campaign) -> list[int]:
 
 
 def send(batch_id: int, line: Line) -> int | None:
-    return delivery.send_batch(batch_id, owner="a test", line=line, now=clock)
+    return delivery.send_batch(batch_id, owner="a test", line=line)
 
 
 def counts(campaign: Campaign) -> dict[str, int]:

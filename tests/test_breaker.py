@@ -6,7 +6,7 @@ import pytest
 from django.conf import settings
 
 from campaigns import throttle
-from campaigns.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, Breaker, Open, Position
+from campaigns.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, LOOK_AGAIN, Breaker, Open, Position
 
 KEY, PROBE = "mailer:breaker:tested", "mailer:probe:tested"
 
@@ -71,15 +71,23 @@ class TestOpen:
         assert 35 < is_open.value.seconds <= 40
         assert is_open.value.asked is True
 
+    def test_a_success_of_somebody_who_asked_before_does_not_end_it(self, breaker: Breaker) -> None:
+        breaker.admit()
+        breaker.paused(40, "tested: 429")
+        breaker.succeeded()
+        with pytest.raises(Open):
+            breaker.admit()
+
 
 class TestHalfOpen:
     def test_admits_one_probe_and_lets_the_others_wait(self, breaker: Breaker) -> None:
         _fail(breaker, FAILURES)
         _let_the_pause_pass(breaker)
         assert breaker.look().position is Position.HALF_OPEN
-        breaker.admit()
-        with pytest.raises(Open):
+        assert breaker.admit() is True
+        with pytest.raises(Open) as is_open:
             breaker.admit()
+        assert is_open.value.seconds <= LOOK_AGAIN
 
     def test_a_probe_that_succeeds_closes_it(self, breaker: Breaker) -> None:
         _fail(breaker, FAILURES)

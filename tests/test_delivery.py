@@ -13,6 +13,7 @@ from pytest_django import Settings
 from redis import Redis
 
 from campaigns import delivery, ledger, lifecycle
+from campaigns.breaker import Breaker, Position
 from campaigns.ledger import rows
 from campaigns.models import Batch, Campaign, DeliveryLog, Recipient, Suppression
 from campaigns.providers import Line, Smtp
@@ -126,6 +127,26 @@ class TestQuota:
         _let_time_pass(batch.pk)
         send(batch.pk, line)
         assert smtp.connections == connections
+
+    def test_is_not_spent_on_a_server_that_is_away(self, campaign: Campaign, redis: Redis) -> None:
+        limit = Limit("smtp", 0, per_day=4)
+        line = Line((Smtp(SmtpAccount("127.0.0.1", 1, use_tls=False), limit, window=10),), redis)
+        (batch_id,) = started(campaign)
+        for _ in range(3):
+            send(batch_id, line)
+            _let_time_pass(batch_id)
+        assert limit.reserve(redis, 10, max_wait=0).count == 4
+
+    def test_that_is_used_up_makes_room_for_the_next_provider(
+        self, campaign: Campaign, smtp: SmtpServer, sendgrid: SendGridServer, sendgrid_line: Line
+    ) -> None:
+        account = SmtpAccount("127.0.0.1", smtp.port, use_tls=False)
+        first = Smtp(account, Limit("smtp", 0, per_day=2), window=10)
+        (batch_id,) = started(campaign)
+        send(batch_id, Line((first, *sendgrid_line.providers), sendgrid_line.redis))
+        assert smtp.recipients == EVERYBODY[:2]
+        assert sendgrid.recipients == EVERYBODY[2:]
+        assert counts(campaign) == {"sent": 5}
 
 
 class TestCheck:
@@ -371,6 +392,46 @@ class TestBreaker:
         assert smtp.recipients == []
         assert counts(campaign) == {"pending": 5}
 
+    def test_a_campaign_whose_sender_is_refused_does_not_open_it_for_the_others(
+        self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, settings: Settings
+    ) -> None:
+        settings.CAMPAIGN_BATCH_SIZE = 1
+        smtp.mail = "553 5.7.1 sender address rejected: not owned by user"
+        batches = started(campaign)
+        for batch_id in batches:
+            send(batch_id, smtp_line)
+        assert counts(campaign) == {"pending": 5}
+        smtp.mail = ""
+        for batch_id in batches:
+            _let_time_pass(batch_id)
+            send(batch_id, smtp_line)
+        assert smtp.recipients == EVERYBODY
+
+    def test_a_relay_that_ends_connections_after_some_mails_stays_in_use(
+        self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, redis: Redis
+    ) -> None:
+        (batch_id,) = started(campaign)
+        for n in (1, 3, 1):
+            smtp.rcpt = {f"p{n}@example.com": "421 4.7.0 enough for this connection"}
+            send(batch_id, smtp_line)
+            assert Breaker("smtp", redis).look().position is Position.CLOSED
+            batch = Batch.objects.get(id=batch_id)
+            assert batch.failures == 0
+            _let_time_pass(batch_id)
+        smtp.rcpt = {}
+        send(batch_id, smtp_line)
+        assert sorted(smtp.recipients) == EVERYBODY
+
+    def test_a_campaign_paused_meanwhile_does_not_open_it(
+        self, campaign: Campaign, smtp_line: Line, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(delivery._Sending, "_still_ours", lambda sending: False)
+        (batch_id,) = started(campaign)
+        for _ in range(4):
+            send(batch_id, smtp_line)
+            _let_time_pass(batch_id)
+        assert Breaker("smtp", redis).look().position is Position.CLOSED
+
 
 class TestLease:
     def test_a_worker_that_slept_through_its_lease_sends_and_writes_nothing(
@@ -445,10 +506,12 @@ class TestLease:
         (batch_id,) = started(campaign)
         write, cut = rows._write, iter([True])
 
-        def cut_once(cursor: CursorWrapper, lease: ledger.Lease, changes: Sequence[ledger.Change]) -> None:
+        def cut_once(
+            cursor: CursorWrapper, lease: ledger.Lease, changes: Sequence[ledger.Change], token: int | None
+        ) -> None:
             if next(cut, False):
                 cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-            write(cursor, lease, changes)
+            write(cursor, lease, changes, token)
 
         monkeypatch.setattr(rows, "_write", cut_once)
         send(batch_id, smtp_line)

@@ -181,7 +181,7 @@ class TestEveryProvider:
 
     def test_lets_nothing_leave_once_the_lease_is_over(self, side: Side) -> None:
         outcomes, trouble = deliver(side.provider, message(), letters(10), still_ours=lambda: False)
-        assert str(trouble) == "the lease ran out before this mail left"
+        assert str(trouble) == "the batch was taken back, or its campaign held, before this mail left"
         assert verdicts(outcomes) == {Verdict.UNSENT}
         assert side.recipients == []
 

@@ -96,6 +96,7 @@ class TestSlowDown:
             ({"Retry-After": "30"}, 30),
             ({"Retry-After": "30", "X-RateLimit-Reset": "99999999999"}, 30),
             ({"Retry-After": "99999"}, 3600),
+            ({"Retry-After": "0"}, 1),
             ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, 10),
             ({"X-RateLimit-Reset": "99999999999"}, 3600),
             ({"X-RateLimit-Reset": "1"}, 1),

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.conf import settings
 
@@ -12,9 +12,7 @@ from campaigns.models import DeliveryStatus
 from campaigns.providers import Outcome, Verdict
 
 
-def change_for(
-    outcome: Outcome, *, attempts: int, now: datetime, jitter: Callable[[], float] = random.random
-) -> Change:
+def change_for(outcome: Outcome, *, attempts: int, jitter: Callable[[], float] = random.random) -> Change:
     """Translate a provider's outcome into what the ledger keeps.
 
     `attempts` counts the tries of this delivery, this one included; `jitter` is that of `retries.backoff`.
@@ -27,24 +25,21 @@ def change_for(
         case Verdict.UNSENT:
             return Change(outcome.delivery_id, DeliveryStatus.PENDING, outcome.reason, attempts=-1)
         case Verdict.DEFERRED:
-            return _again_or(DeliveryStatus.FAILED, outcome, attempts, now, jitter)
+            return _again_or(DeliveryStatus.FAILED, outcome, attempts, jitter)
         case Verdict.UNCONFIRMED if settings.UNCONFIRMED_POLICY == "resend":
-            return _again_or(DeliveryStatus.UNCONFIRMED, outcome, attempts, now, jitter)
+            return _again_or(DeliveryStatus.UNCONFIRMED, outcome, attempts, jitter)
         case Verdict.UNCONFIRMED:
             return Change(outcome.delivery_id, DeliveryStatus.UNCONFIRMED, outcome.reason)
 
 
-def _again_or(
-    last: DeliveryStatus, outcome: Outcome, attempts: int, now: datetime, jitter: Callable[[], float]
-) -> Change:
+def _again_or(last: DeliveryStatus, outcome: Outcome, attempts: int, jitter: Callable[[], float]) -> Change:
     """Defer the delivery, or call it `last` when it has been tried often enough."""
-    again_at = retries.next_attempt(
+    delay = retries.retry_delay(
         attempts,
-        now=now,
         maximum=settings.RETRY_MAX_ATTEMPTS,
         base=timedelta(seconds=settings.RETRY_BASE_SECONDS),
         jitter=jitter,
     )
-    if again_at is None:
+    if delay is None:
         return Change(outcome.delivery_id, last, f"{outcome.reason} (after {attempts} attempts)")
-    return Change(outcome.delivery_id, DeliveryStatus.DEFERRED, outcome.reason, not_before=again_at)
+    return Change(outcome.delivery_id, DeliveryStatus.DEFERRED, outcome.reason, again_after=delay)

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from typing import Any
 
 from django.db import connection
@@ -32,13 +32,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What to write into one delivery; `attempts` is what to add to its count."""
+    """What to write into one delivery; `attempts` is what to add to its count.
+
+    `again_after` says how long a deferred one waits, from the moment it is written.
+    """
 
     delivery_id: int
     status: DeliveryStatus
     reason: str = ""
     provider_message_id: str = ""
-    not_before: datetime | None = None
+    again_after: timedelta | None = None
     attempts: int = 0
 
 
@@ -94,8 +97,10 @@ def declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[int
     return held_back
 
 
-def record(lease: Lease, changes: Sequence[Change]) -> None:
-    """Write what became of deliveries, and count the batch anew. Raises LeaseLost.
+def record(lease: Lease, changes: Sequence[Change], *, declared: bool = True) -> None:
+    """Write what became of deliveries that were declared, or not, and count the batch anew.
+
+    Raises LeaseLost, also when a commit whose acknowledgement was lost turns out to have been made.
 
     A database that is away is waited for as long as the lease lasts: the answers are known, and lost with
     this process.
@@ -104,7 +109,7 @@ def record(lease: Lease, changes: Sequence[Change]) -> None:
 
     def step(cursor: CursorWrapper) -> None:
         lengthen(cursor, lease, running=False)
-        _write(cursor, lease, changes)
+        _write(cursor, lease, changes, lease.token if declared else None)
         recount(cursor, lease.batch_id)
 
     insist(lease, step)
@@ -171,7 +176,9 @@ def _hold_back(cursor: CursorWrapper, lease: Lease, delivery_ids: Sequence[int])
     return held_back
 
 
-def _write(cursor: CursorWrapper, lease: Lease, changes: Sequence[Change]) -> None:
+def _write(
+    cursor: CursorWrapper, lease: Lease, changes: Sequence[Change], declared_token: int | None
+) -> None:
     columns = list(
         zip(
             *(
@@ -180,7 +187,7 @@ def _write(cursor: CursorWrapper, lease: Lease, changes: Sequence[Change]) -> No
                     str(change.status),
                     change.reason.replace("\0", ""),
                     change.provider_message_id.replace("\0", ""),
-                    change.not_before,
+                    None if change.again_after is None else change.again_after.total_seconds(),
                     change.attempts,
                 )
                 for change in changes
@@ -191,15 +198,17 @@ def _write(cursor: CursorWrapper, lease: Lease, changes: Sequence[Change]) -> No
     cursor.execute(
         """
         UPDATE campaigns_deliverylog AS delivery
-           SET status = change.status, reason = change.reason, not_before = change.not_before,
+           SET status = change.status, reason = change.reason,
+               not_before = clock_timestamp() + change.again_after * interval '1 second',
                provider_message_id = change.provider_message_id, declared_token = NULL,
                attempts = greatest(delivery.attempts + change.attempts, 0),
                sent_at = CASE WHEN change.status = 'sent' THEN clock_timestamp() END
-          FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::int[])
-            AS change(id, status, reason, provider_message_id, not_before, attempts)
+          FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::int[])
+            AS change(id, status, reason, provider_message_id, again_after, attempts)
          WHERE delivery.id = change.id AND delivery.batch_id = %s
            AND delivery.status IN ('pending', 'deferred')
+           AND delivery.declared_token IS NOT DISTINCT FROM %s
         """,
-        [*(list(column) for column in columns), lease.batch_id],
+        [*(list(column) for column in columns), lease.batch_id, declared_token],
     )
     expect_rows(cursor, len(changes), lease)

@@ -48,11 +48,20 @@ class Trouble(Exception):
     """Why a provider cannot be used at present.
 
     With `retry_after` (seconds) the provider asked for a pause and is the one to wait for; without it,
-    another provider may be tried. `over_in` (seconds) is when it may be over, where that is known.
+    another provider may be tried. `over_in` (seconds) is when it may be over, where that is known. It is
+    no `fault` of the provider when this campaign's sender is refused, or the batch was taken from us.
     """
 
-    def __init__(self, why: str, retry_after: float | None = None, *, over_in: float | None = None) -> None:
+    def __init__(
+        self,
+        why: str,
+        retry_after: float | None = None,
+        *,
+        over_in: float | None = None,
+        fault: bool = True,
+    ) -> None:
         super().__init__(why)
+        self.fault = fault
         self.why = why
         self.retry_after = retry_after
         self.over_in = retry_after if over_in is None else over_in
@@ -113,5 +122,5 @@ def unsent(letters: Sequence[Letter], why: str) -> tuple[Outcome, ...]:
 
 def lease_over(letters: Sequence[Letter]) -> Sending:
     """Return what is said of letters that did not leave because the batch is no longer ours."""
-    trouble = Trouble("the lease ran out before this mail left")
+    trouble = Trouble("the batch was taken back, or its campaign held, before this mail left", fault=False)
     return Sending(unsent(letters, trouble.why), trouble)

@@ -142,7 +142,8 @@ class SendGrid(Provider):
                 return Sending(_all(group, Verdict.REFUSED, why))
             case Consequence.MESSAGE_BAD:
                 return self._halves(message, group, still_ours)
-        trouble = self._trouble(why)
+        # 403 is the answer to a sender that is not verified; other campaigns have others
+        trouble = Trouble(f"{self.name}: {why}", fault=answer.status != 403)
         return Sending(unsent(group, trouble.why), trouble)
 
     def _halves(
@@ -198,7 +199,7 @@ def _pause(headers: Mapping[str, str]) -> float:
     """Return the seconds that a 429 asks for: Retry-After, else X-RateLimit-Reset, else a default."""
     retry_after, reset = headers.get("Retry-After", ""), headers.get("X-RateLimit-Reset", "")
     if retry_after.isdecimal():
-        return min(float(retry_after), MAX_PAUSE)
+        return min(max(float(retry_after), 1.0), MAX_PAUSE)
     if reset.isdecimal():
         return min(max(float(reset) - time.time(), 1.0), MAX_PAUSE)
     return DEFAULT_PAUSE

@@ -44,6 +44,7 @@ class _Refused(Exception):
 
     def __init__(self, stage: Stage, code: int, text: bytes) -> None:
         self.stage = stage
+        self.sender = stage is Stage.MAIL and 500 <= code < 600  # this campaign's, not everybody's
         self.reason = f"{stage.value}: {code} {text.decode('utf-8', 'replace')}"
         self.consequence = smtp_reply(stage, code, self.reason)
         super().__init__(self.reason)
@@ -75,7 +76,7 @@ class Smtp(Provider):
         try:
             self._client = _greeted(account)
             _make_ready(self._client, account)
-        except (smtplib.SMTPException, OSError) as error:
+        except (smtplib.SMTPException, OSError, UnicodeError) as error:
             self._hang_up()
             raise Trouble(f"{self.name} at {account.host}:{account.port}: {words(error)}") from error
 
@@ -160,7 +161,10 @@ class Smtp(Provider):
             case Consequence.UNKNOWN:
                 return outcome(Verdict.UNCONFIRMED), self._trouble(refused.reason)
             case Consequence.PROVIDER_UNAVAILABLE:
-                return outcome(_without_answer(refused.stage)), self._trouble(refused.reason)
+                return (
+                    outcome(_without_answer(refused.stage)),
+                    self._trouble(refused.reason, fault=not refused.sender),
+                )
             case Consequence.SLOW_DOWN:
                 return outcome(Verdict.UNSENT), self._trouble(refused.reason, SENDER_LIMIT_PAUSE)
         # the next mail starts afresh; a connection that cannot be reset cannot be used
@@ -175,8 +179,8 @@ class Smtp(Provider):
         except (smtplib.SMTPException, OSError):
             return False
 
-    def _trouble(self, why: str, retry_after: float | None = None) -> Trouble:
-        return Trouble(f"{self.name}: {why}", retry_after)
+    def _trouble(self, why: str, retry_after: float | None = None, *, fault: bool = True) -> Trouble:
+        return Trouble(f"{self.name}: {why}", retry_after, fault=fault)
 
 
 def _greeted(account: SmtpAccount) -> smtplib.SMTP:

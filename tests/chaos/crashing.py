@@ -31,16 +31,14 @@ def main(batch_id: int, point: str, times: int) -> None:
     """Arm the point, then work as a sender does."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mailer_project.settings")
     django.setup()
-    from django.utils import timezone  # Django is ready only now
-
-    from campaigns import delivery, ledger
+    from campaigns import delivery, ledger  # Django is ready only now
     from campaigns.providers import configured_line
 
     line = configured_line()
     moment, _, name = point.partition(" ")
     for owner in line.providers if name == "send" else (ledger,):
         setattr(owner, name, dying(getattr(owner, name), moment, times))
-    delivery.send_batch(batch_id, owner="a process that dies", line=line, now=timezone.now)
+    delivery.send_batch(batch_id, owner="a process that dies", line=line)
 
 
 def dying(function: Callable[..., Any], moment: str, times: int) -> Callable[..., Any]:
