@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+from django.db.models.functions import Now
+
 from campaigns import delivery, dispatch, lifecycle, progress
 from campaigns.models import Batch, Campaign, DeliveryLog
 from campaigns.providers import Line
@@ -40,3 +42,9 @@ def counts(campaign: Campaign) -> dict[str, int]:
 
 def row(email: str) -> DeliveryLog:
     return DeliveryLog.objects.get(email=email)
+
+
+def let_time_pass(batch_id: int) -> None:
+    """Make everything that waits due now."""
+    DeliveryLog.objects.filter(batch=batch_id, not_before__isnull=False).update(not_before=Now())
+    Batch.objects.filter(id=batch_id).update(not_before=None)
