@@ -189,7 +189,7 @@ class _Sending:
                 places = self.provider.limit.reserve(
                     self.redis, len(remaining), max_wait=MAX_RESERVATION_WAIT
                 )
-                time.sleep(places.wait)
+                time.sleep(places.wait)  # until the places that were booked
                 self._send_group(remaining[: places.count])
                 remaining = remaining[places.count :]
 

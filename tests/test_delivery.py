@@ -13,7 +13,7 @@ from redis import Redis
 
 from campaigns import delivery, ledger, lifecycle
 from campaigns.ledger import rows
-from campaigns.models import Batch, Campaign, DeliveryLog, Recipient, Suppression
+from campaigns.models import Batch, Campaign, DeliveryStatus, Recipient, Suppression
 from campaigns.providers import Line
 from tests.campaign_helpers import clock, counts, let_time_pass, row, send, started
 from tests.mail_servers import SendGridServer, SmtpServer
@@ -271,7 +271,7 @@ class TestLease:
         assert smtp.recipients == ["p2@example.com", "p3@example.com", "p4@example.com"]
         assert counts(campaign) == {"sent": 3, "unconfirmed": 2}
         with pytest.raises(ledger.LeaseLost):
-            ledger.record(lease, [ledger.Change(declared[0], DeliveryLog.Status.SENT)])
+            ledger.record(lease, [ledger.Change(declared[0], DeliveryStatus.SENT)])
 
     def test_an_error_inside_gives_the_batch_back(
         self, campaign: Campaign, smtp_line: Line, monkeypatch: pytest.MonkeyPatch

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from django.db import OperationalError, connection, connections
 from campaigns.importing import jobs, locks
 from campaigns.models import Audience, ImportJob, ImportStatus
 from tests.import_helpers import NOW, counts, create, csv_bytes, import_file, reasons, stored
+from tests.workers import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,7 +30,7 @@ from campaigns.importing import jobs
 def progress(read):
     print(read, flush=True)
     if sys.argv[2] == "reading":
-        time.sleep(600)
+        time.sleep(600)  # to be killed in
 
 jobs.run(int(sys.argv[1]), now=datetime(2026, 11, 22, 8, tzinfo=UTC), on_progress=progress)
 """
@@ -83,13 +83,6 @@ def database_url() -> str:
 def kill(process: "subprocess.Popen[str]") -> None:
     process.kill()
     process.wait()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "waited 20 s in vain"
-        time.sleep(0.02)
 
 
 def first_line(process: "subprocess.Popen[str]") -> str:

@@ -7,8 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +28,7 @@ import sys, time
 from pathlib import Path
 from mailer_project.local.postgres import start_postgres
 from mailer_project.local.valkey import start_valkey
+from tests.workers import wait_until
 directory = Path(sys.argv[1])
 postgres, valkey = start_postgres(directory), start_valkey(directory)
 print(postgres.process.pid, valkey.process.pid, postgres.url, valkey.url, flush=True)
@@ -75,13 +75,6 @@ def noted(url: str) -> list[str]:
             return [word.decode() for word in client.lrange("words", 0, -1)]
     with psycopg.connect(url) as connection:
         return [row[0] for row in connection.execute("SELECT word FROM words")]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def pid_of(server: Server) -> int:

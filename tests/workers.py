@@ -45,9 +45,9 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
+def wait_until(condition: Callable[[], bool], *, seconds: float = 20, what: str = "as expected") -> None:
     """Wait for `condition`; raises AssertionError saying `what` did not happen in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"after {seconds} s: not {what}"
-        time.sleep(0.1)
+        time.sleep(0.02)  # another process changes what is asked for

@@ -36,7 +36,7 @@ def insist(lease: Lease, step: Callable[[CursorWrapper], None]) -> None:
             if not lease.is_good():
                 raise
             connection.close()
-            time.sleep(_RECONNECT_SECONDS)
+            time.sleep(_RECONNECT_SECONDS)  # PostgreSQL is restarting; the answers are in hand
 
 
 def lock(cursor: CursorWrapper, lease: Lease) -> None:

@@ -25,7 +25,7 @@ def write_status(campaign_id: int, out: OutputWrapper, *, as_json: bool) -> Prog
 def follow(campaign_id: int, out: OutputWrapper, *, as_json: bool) -> None:
     """Write a line every second until the campaign has ended."""
     while write_status(campaign_id, out, as_json=as_json).status not in _ENDED:
-        time.sleep(_SECONDS_BETWEEN_LINES)
+        time.sleep(_SECONDS_BETWEEN_LINES)  # for the person who reads along
 
 
 def _sentence(current: Progress) -> str:

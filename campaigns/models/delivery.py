@@ -1,7 +1,5 @@
 """The ledger: one row per recipient and campaign, in batches that a worker leases."""
 
-from typing import ClassVar
-
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Lower
@@ -27,9 +25,6 @@ class DeliveryStatus(models.TextChoices):
     """It left, and no answer was recorded: it may or may not have arrived."""
     CANCELLED = "cancelled"
     """The campaign was cancelled, or the recipient deleted, before it left."""
-
-
-OPEN_STATUSES = (DeliveryStatus.PENDING, DeliveryStatus.DEFERRED)
 
 
 class Batch(models.Model):
@@ -101,8 +96,6 @@ class DeliveryLog(models.Model):
     `declared_token` is the lease under which the mail is about to leave or has left without a recorded
     answer; whoever finds it after that lease has ended must call the row unconfirmed.
     """
-
-    Status: ClassVar[type[DeliveryStatus]] = DeliveryStatus
 
     campaign = models.ForeignKey(
         Campaign, on_delete=models.CASCADE, related_name="deliveries", db_index=False

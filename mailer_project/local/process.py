@@ -177,7 +177,7 @@ def _still_there(processes: list[psutil.Process], seconds: float) -> list[psutil
     while processes := [process for process in processes if not gone(process)]:
         if time.monotonic() >= deadline:
             break
-        time.sleep(0.02)
+        time.sleep(0.02)  # processes that are not our children cannot be waited for
     return processes
 
 

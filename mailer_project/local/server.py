@@ -184,5 +184,5 @@ class Server(ABC):
         while self.running and time.monotonic() < deadline:
             if self.answers():
                 return True
-            time.sleep(0.02)
+            time.sleep(0.02)  # a server says that it is ready by answering
         return False

@@ -66,7 +66,7 @@ def die() -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
             os.kill(cursor.fetchone()[0], signal.SIGKILL)
-        time.sleep(1)
+        time.sleep(1)  # PostgreSQL notices, ends all its processes and forgets
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -108,7 +108,7 @@ class Command(BaseCommand):
                 return now
             if time.monotonic() > deadline:
                 raise CommandError(f"The campaign has not ended in time. {now.trouble}".rstrip())
-            time.sleep(1)
+            time.sleep(1)  # one line of progress a second
 
     def _show(self, final: Progress, found: mailbox.Count) -> None:
         parts = ("pending", "deferred", "sent", "failed", "suppressed", "unconfirmed", "cancelled")
