@@ -21,6 +21,7 @@ from mailer_project.local.postgres import Postgres, start_postgres
 from mailer_project.local.process import LocalServiceError, end, gone, living_in, may, server_account
 from mailer_project.local.server import Server
 from mailer_project.local.valkey import Valkey, start_valkey
+from tests.workers import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCHER = """
@@ -28,7 +29,6 @@ import sys, time
 from pathlib import Path
 from mailer_project.local.postgres import start_postgres
 from mailer_project.local.valkey import start_valkey
-from tests.workers import wait_until
 directory = Path(sys.argv[1])
 postgres, valkey = start_postgres(directory), start_valkey(directory)
 print(postgres.process.pid, valkey.process.pid, postgres.url, valkey.url, flush=True)
