@@ -57,6 +57,10 @@ class Server(ABC):
     def command(self) -> list[str | Path]:
         """The server's command line."""
 
+    def environment(self) -> dict[str, str]:
+        """What the server's process sees of the environment."""
+        return {"PATH": os.environ.get("PATH", ""), "TZ": "UTC", "LC_ALL": "C"}
+
     @abstractmethod
     def answers(self) -> bool:
         """Whether a client can log in now."""
@@ -175,7 +179,7 @@ class Server(ABC):
                 account=self.account,
                 death_signal=self.stop_signal,
                 cwd=self.data,
-                env={"PATH": os.environ.get("PATH", ""), "TZ": "UTC", "LC_ALL": "C"},
+                env=self.environment(),
                 output=log,
             )
 
