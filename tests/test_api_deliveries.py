@@ -50,6 +50,7 @@ class TestList:
             "message_id": first.message_id,
             "status": "pending",
             "attempts": 0,
+            "doubts": 0,
             "not_before": None,
             "provider": "",
             "provider_message_id": "",

@@ -62,11 +62,14 @@ class StatusFilter(admin.SimpleListFilter):
 class DeliveryLogAdmin(Large, ReadOnly, ModelAdmin[DeliveryLog]):
     """One row per recipient and campaign."""
 
-    list_display = ("email", "campaign", "state", "attempts", "provider", "reason", "sent_at", "not_before")
+    list_display = (
+        "email", "campaign", "state", "doubt", "attempts", "provider", "reason", "sent_at", "not_before",
+    )  # fmt: skip
     list_filter = (("campaign", RelatedFieldListFilter), StatusFilter)
     list_filter_submit = True
     list_select_related = ("campaign",)
     raw_id_fields = ("recipient",)
+    readonly_fields = ("doubt",)
     search_fields = ("email",)
     search_help_text = "An address, or a part of one"
     ordering = ("-id",)
@@ -79,6 +82,13 @@ class DeliveryLogAdmin(Large, ReadOnly, ModelAdmin[DeliveryLog]):
             STATUS_COLOURS[DeliveryStatus(delivery.status)],
             delivery.get_status_display(),
         )
+
+    @admin.display(description="doubt", empty_value="-")
+    def doubt(self, delivery: DeliveryLog) -> str | None:
+        """What its reader may have got that nobody recorded."""
+        if delivery.may_have_arrived_twice:
+            return "may have arrived more than once"
+        return "left once without an answer" if delivery.doubts else None
 
     def get_search_results(
         self, request: HttpRequest, queryset: "QuerySet[DeliveryLog]", search_term: str

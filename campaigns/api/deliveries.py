@@ -31,6 +31,7 @@ class DeliverySerializer(RowSerializer[DeliveryLog]):
             "message_id",
             "status",
             "attempts",
+            "doubts",
             "not_before",
             "provider",
             "provider_message_id",

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 from django.conf import settings
@@ -27,9 +28,9 @@ def change_for(outcome: Outcome, *, attempts: int, jitter: Callable[[], float] =
         case Verdict.DEFERRED:
             return _again_or(DeliveryStatus.FAILED, outcome, attempts, jitter)
         case Verdict.UNCONFIRMED if settings.UNCONFIRMED_POLICY == "resend":
-            return _again_or(DeliveryStatus.UNCONFIRMED, outcome, attempts, jitter)
+            return replace(_again_or(DeliveryStatus.UNCONFIRMED, outcome, attempts, jitter), doubts=1)
         case Verdict.UNCONFIRMED:
-            return Change(outcome.delivery_id, DeliveryStatus.UNCONFIRMED, outcome.reason)
+            return Change(outcome.delivery_id, DeliveryStatus.UNCONFIRMED, outcome.reason, doubts=1)
 
 
 def _again_or(last: DeliveryStatus, outcome: Outcome, attempts: int, jitter: Callable[[], float]) -> Change:

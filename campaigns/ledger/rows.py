@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What to write into one delivery; `attempts` is what to add to its count.
+    """What to write into one delivery; `attempts` and `doubts` are what to add to its counts.
 
     `again_after` says how long a deferred one waits, from the moment it is written.
     """
@@ -43,6 +43,7 @@ class Change:
     provider_message_id: str = ""
     again_after: timedelta | None = None
     attempts: int = 0
+    doubts: int = 0
 
 
 def due_rows(lease: Lease) -> list[Row]:
@@ -189,6 +190,7 @@ def _write(
                     change.provider_message_id.replace("\0", ""),
                     None if change.again_after is None else change.again_after.total_seconds(),
                     change.attempts,
+                    change.doubts,
                 )
                 for change in changes
             ),
@@ -202,9 +204,10 @@ def _write(
                not_before = clock_timestamp() + change.again_after * interval '1 second',
                provider_message_id = change.provider_message_id, declared_token = NULL,
                attempts = greatest(delivery.attempts + change.attempts, 0),
+               doubts = delivery.doubts + change.doubts,
                sent_at = CASE WHEN change.status = 'sent' THEN clock_timestamp() END
-          FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::int[])
-            AS change(id, status, reason, provider_message_id, again_after, attempts)
+          FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::int[], %s::int[])
+            AS change(id, status, reason, provider_message_id, again_after, attempts, doubts)
          WHERE delivery.id = change.id AND delivery.batch_id = %s
            AND delivery.status IN ('pending', 'deferred')
            AND delivery.declared_token IS NOT DISTINCT FROM %s

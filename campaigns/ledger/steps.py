@@ -86,7 +86,7 @@ def close_declared(cursor: CursorWrapper, batch_id: int, token: int) -> None:
     cursor.execute(
         """
         UPDATE campaigns_deliverylog
-           SET declared_token = NULL,
+           SET declared_token = NULL, doubts = doubts + 1,
                status = CASE WHEN %(resend)s AND attempts < %(maximum)s
                              THEN 'deferred' ELSE 'unconfirmed' END,
                not_before = CASE WHEN %(resend)s AND attempts < %(maximum)s

@@ -120,6 +120,9 @@ class DeliveryLog(models.Model):
     reason = models.TextField(default="", db_default="")
     attempted_at = models.DateTimeField(null=True)
     sent_at = models.DateTimeField(null=True)
+    doubts = models.PositiveSmallIntegerField(
+        default=0, db_default=0, help_text="How often it left without a recorded answer."
+    )
 
     class Meta:
         verbose_name = "delivery"
@@ -134,3 +137,8 @@ class DeliveryLog(models.Model):
 
     def __str__(self) -> str:
         return f"{self.email} in campaign {self.campaign_id}"
+
+    @property
+    def may_have_arrived_twice(self) -> bool:
+        """Whether it left more than once in a way that may have reached its reader."""
+        return self.doubts + (self.sent_at is not None) > 1
