@@ -16,7 +16,7 @@ next declare or record that its token counts no more.
 import logging
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
 
@@ -36,21 +36,30 @@ logger = logging.getLogger(__name__)
 SHORT_REST = 5.0  # seconds, of a batch that got on before the connection ended
 LONGEST_REST = timedelta(minutes=2)  # a provider that comes back is noticed within this time
 MAX_RESERVATION_WAIT = 30.0  # seconds that a worker keeps a batch while it waits for the rate limit
+LOOK_SECONDS = 1.0  # how often one that waits, or whose server is slow, looks whether to go on
 
 
-def send_batch(batch_id: int, *, owner: str, line: Line) -> int | None:
+class Stopping(Exception):
+    """This worker is to end: what it has not sent goes back and is for the others."""
+
+
+def send_batch(
+    batch_id: int, *, owner: str, line: Line, stopping: Callable[[], bool] = lambda: False
+) -> int | None:
     """Send what is due in one batch; return its campaign's id, or None when there was nothing to take.
 
-    `owner` names the worker for people who look at the batch. Raises whatever goes wrong inside; the
-    batch is given back first, with what was declared and unanswered marked unconfirmed.
+    `owner` names the worker for people who look at the batch; once `stopping` says yes, nothing more
+    leaves and the batch is free again as soon as the answers on their way are recorded. Raises whatever
+    goes wrong inside; the batch is given back first, with what was declared and unanswered marked
+    unconfirmed.
     """
     lease = ledger.claim(batch_id, owner)
     if lease is None:
         return None
     try:
-        _send(lease, line)
-    except CampaignHeld as held:
-        logger.info("batch %s: stopped: the campaign is %s", batch_id, held)
+        _send(lease, line, stopping)
+    except (CampaignHeld, Stopping) as reason:
+        logger.info("batch %s goes back: %s", batch_id, reason)
         _give_back(lease)
     except LeaseLost as lost:
         _give_back(lease, lost)
@@ -84,7 +93,7 @@ def _words(reason: BaseException | None) -> str:
     return "" if reason is None else str(reason) or repr(reason)
 
 
-def _send(lease: Lease, line: Line) -> None:
+def _send(lease: Lease, line: Line, stopping: Callable[[], bool]) -> None:
     rows = _check(lease)
     if not rows:
         return
@@ -93,7 +102,7 @@ def _send(lease: Lease, line: Line) -> None:
     letters = [_letter(campaign, row) for row in rows]
     troubles: list[Trouble] = []
     for provider in line.providers:
-        sending = _Sending(lease, line.redis, provider, _compile(campaign, provider), attempts)
+        sending = _Sending(lease, line.redis, provider, _compile(campaign, provider), attempts, stopping)
         try:
             with _guarded(sending, Breaker(provider.name, line.redis)):
                 sending.send(letters)
@@ -175,11 +184,14 @@ class _Sending:
         provider: Provider,
         message: CompiledMessage,
         attempts: dict[int, int],
+        stopping: Callable[[], bool],
     ) -> None:
         self.lease, self.redis, self.provider, self.message = lease, redis, provider, message
-        self.attempts = attempts
+        self.attempts, self.stopping = attempts, stopping
         self.answered: set[int] = set()
         self.accepted = 0
+        self._looked_at = time.monotonic()
+        self._end: Exception | None = None  # why nothing more may leave, once that is so
 
     def send(self, letters: Sequence[Letter]) -> None:
         """Send every letter; raises Trouble or MustWait when the provider cannot take them all now."""
@@ -189,17 +201,18 @@ class _Sending:
                 places = self.provider.limit.reserve(
                     self.redis, len(remaining), max_wait=MAX_RESERVATION_WAIT
                 )
-                time.sleep(places.wait)  # until the places that were booked
-                self._send_group(remaining[: places.count])
+                self._send_group(remaining[: places.count], places.wait)
                 remaining = remaining[places.count :]
 
-    def _send_group(self, group: Sequence[Letter]) -> None:
+    def _send_group(self, group: Sequence[Letter], wait: float) -> None:
         unused = len(group)  # of the places that were booked
         try:
+            self._wait(wait)
             self.provider.open()
             held_back = ledger.declare(
                 self.lease, [letter.delivery_id for letter in group], self.provider.name
             )
+            self._looked_at = time.monotonic()
             self.answered.update(held_back)
             leaving = [letter for letter in group if letter.delivery_id not in held_back]
             unused = len(held_back)
@@ -210,12 +223,39 @@ class _Sending:
         finally:
             self.provider.limit.give_back(self.redis, unused)
         self._record(sending.outcomes)
+        if self._end:
+            raise self._end
         if sending.trouble:
             raise sending.trouble
 
+    def _wait(self, seconds: float) -> None:
+        """Sleep until the places that were booked, while there is reason to."""
+        until = time.monotonic() + seconds
+        self._look()
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, LOOK_SECONDS))  # the rate limit's time has to pass
+            self._look()
+
+    def _look(self, *, lease_for: float = 0.0) -> None:
+        """Raise what ends this batch before its last mail: Stopping, CampaignHeld, LeaseLost.
+
+        The database is asked once in LOOK_SECONDS, and when the lease may not last for `lease_for` seconds.
+        """
+        if self.stopping():
+            raise Stopping("the worker is being stopped")
+        now = time.monotonic()
+        if now - self._looked_at >= LOOK_SECONDS or not self.lease.is_good(for_seconds=lease_for):
+            ledger.renew(self.lease)
+            self._looked_at = now
+
     def _still_ours(self) -> bool:
         """Say whether the next request may leave; the lease must outlast the longest wait for its answer."""
-        return self.lease.is_good(for_seconds=self.provider.patience) or ledger.renew(self.lease)
+        try:
+            self._look(lease_for=self.provider.patience)
+        except (Stopping, CampaignHeld, LeaseLost) as end:
+            self._end = end
+            return False
+        return True
 
     def left(self, letters: Sequence[Letter]) -> list[Letter]:
         """Return the letters that were provably not accepted and may go another way."""

@@ -4,10 +4,12 @@ A message is a hint. Losing one costs at most a minute, until the next tick; a s
 """
 
 import logging
+import mmap
 from collections.abc import Sequence
 from typing import cast
 
 from celery import Task, current_app, shared_task
+from celery.signals import worker_shutting_down
 from django.conf import settings
 from django.utils import timezone
 from kombu import Connection
@@ -28,6 +30,19 @@ _IMPATIENT = (
     if settings.CELERY_BROKER_URL.startswith("redis")
     else {}
 )
+
+# A worker's main process is told to end, and its pool's processes are not: they see this byte, which they
+# share with it since they were forked.
+_shared = mmap.mmap(-1, 1)
+
+
+@worker_shutting_down.connect
+def _note_shutdown(**_: object) -> None:
+    _shared[0] = 1
+
+
+def _is_shutting_down() -> bool:
+    return bool(_shared[0])
 
 
 @shared_task
@@ -83,7 +98,9 @@ def start_campaign_send(campaign_id: int) -> None:
 def send_batch(self: "Task[[int], None]", batch_id: int) -> None:
     """Send what is due in one batch, then look for the campaign's next ones."""
     owner = f"{self.request.hostname} {self.request.id}"
-    campaign_id = delivery.send_batch(batch_id, owner=owner, line=configured_line())
+    campaign_id = delivery.send_batch(
+        batch_id, owner=owner, line=configured_line(), stopping=_is_shutting_down
+    )
     if campaign_id is not None:
         _go_on(campaign_id)
 

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from django.db.backends.utils import CursorWrapper
 
-from campaigns.ledger.leases import CampaignHeld, Lease, LeaseLost, good_until
+from campaigns.ledger.leases import Lease, LeaseLost, good_until
 from campaigns.ledger.steps import batch_step, close_declared, insist, lengthen, lock, recount
 from campaigns.models import CampaignStatus
 
@@ -37,19 +37,21 @@ def claim(batch_id: int, owner: str) -> Lease | None:
     return Lease(batch_id, campaign_id, token, failures, good_until(since))
 
 
-def renew(lease: Lease) -> bool:
-    """Lengthen the lease while a slow provider is waited for; False when it is lost or the campaign held."""
+def renew(lease: Lease) -> None:
+    """Lengthen the lease of a batch that takes its time.
+
+    Raises LeaseLost, also when the database is away and the lease may have run out; CampaignHeld.
+    """
     since = time.monotonic()
     try:
         with batch_step() as cursor:
             lengthen(cursor, lease, running=True)
-    except (LeaseLost, CampaignHeld):
-        return False
-    except (OperationalError, InterfaceError):
+    except (OperationalError, InterfaceError) as error:
         connection.close()
-        return lease.is_good()
+        if not lease.is_good():
+            raise LeaseLost(lease) from error
+        return
     lease.renewed(since)
-    return True
 
 
 def release(lease: Lease, *, trouble: str = "", wait: timedelta | None = None, failed: bool = False) -> None:

@@ -72,7 +72,9 @@ def lengthen(cursor: CursorWrapper, lease: Lease, *, running: bool) -> None:
     if cursor.fetchone() is None:
         cursor.execute("SELECT status FROM campaigns_campaign WHERE id = %s", [lease.campaign_id])
         (status,) = cursor.fetchone()
-        raise LeaseLost(lease) if status == CampaignStatus.IN_PROGRESS else CampaignHeld(status)
+        if status == CampaignStatus.IN_PROGRESS:
+            raise LeaseLost(lease)
+        raise CampaignHeld(f"the campaign is {status}")
 
 
 def expect_rows(cursor: CursorWrapper, expected: int, lease: Lease) -> None:
