@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
+from celery import current_app
 from django.conf import settings
+from django.core.cache import cache
 from redis import Redis
 from rest_framework.test import APIClient
 
@@ -42,6 +44,27 @@ def audience(db: None) -> Audience:
         for n in range(5)
     )
     return audience
+
+
+@pytest.fixture
+def many(audience: Audience) -> list[str]:
+    """600 addresses, three batches; the audience's five among them."""
+    extra = [f"m{n}@example.com" for n in range(595)]
+    Recipient.objects.bulk_create(
+        Recipient(audience=audience, email=email, attributes={"city": "Pune"}) for email in extra
+    )
+    return [f"p{n}@example.com" for n in range(5)] + extra
+
+
+@pytest.fixture
+def empty_queues() -> None:
+    """No message, limit or breaker of an earlier test meets this one's workers."""
+    with current_app.connection_for_write() as connection:
+        for name in ("senders", "scheduler"):
+            queue = connection.SimpleQueue(name)
+            queue.clear()
+            queue.close()
+    cache.clear()
 
 
 @pytest.fixture

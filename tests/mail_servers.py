@@ -6,6 +6,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -102,7 +103,8 @@ class SendGridServer:
     Each request is held to SendGrid's published schema; `faults` keeps what did not fit. `answers` are
     used up in order, (status, headers, body) each, before the normal 202; the string "drop" cuts the
     connection after the request was read, "silence" leaves it without an answer.
-    `bad_addresses` makes any request that names one a 400.
+    `bad_addresses` makes any request that names one a 400. `delay` is the seconds between taking a request
+    and its 202.
     """
 
     url: str = ""
@@ -113,6 +115,7 @@ class SendGridServer:
     bad_addresses: set[str] = field(default_factory=set)
     connections: set[tuple[str, int]] = field(default_factory=set)
     closing: threading.Event = field(default_factory=threading.Event)
+    delay: float = 0.0
 
     @property
     def recipients(self) -> list[str]:
@@ -131,6 +134,7 @@ class SendGridServer:
                 error = {"message": "bad address", "field": f"personalizations.{position}.to.0.email"}
                 return 400, {}, json.dumps({"errors": [error]})
         self.accepted.append(request)
+        time.sleep(self.delay)  # a provider that is slow
         return 202, {"X-Message-Id": f"request-{len(self.accepted)}"}, ""
 
 

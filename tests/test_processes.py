@@ -1,44 +1,24 @@
 """The promises about processes: real workers, a real Beat, kill -9, and the mails that really arrived."""
 
+import os
+import signal
+import subprocess
 from collections import Counter
 from datetime import timedelta
 
 import pytest
-from celery import current_app
-from django.core.cache import cache
 from django_celery_beat.models import PeriodicTask
 
 from campaigns import actions, lifecycle, progress
-from campaigns.models import Audience, Batch, Campaign, Recipient
+from campaigns.models import Batch, Campaign
 from campaigns.tasks import check_scheduled_campaigns
 from tests.campaign_helpers import clock, counts
-from tests.mail_servers import SmtpServer
+from tests.mail_servers import SendGridServer, SmtpServer
 from tests.workers import celery, environment, kill, wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
 
 SENDER = ("worker", "-Q", "senders,scheduler", "-c", "2", "--loglevel", "warning")
-
-
-@pytest.fixture(autouse=True)
-def _empty_queues() -> None:
-    """A message of an earlier test must not wake this one's workers."""
-    with current_app.connection_for_write() as connection:
-        for name in ("senders", "scheduler"):
-            queue = connection.SimpleQueue(name)
-            queue.clear()
-            queue.close()
-    cache.clear()
-
-
-@pytest.fixture
-def many(audience: Audience) -> list[str]:
-    """600 addresses, three batches."""
-    extra = [f"m{n}@example.com" for n in range(595)]
-    Recipient.objects.bulk_create(
-        Recipient(audience=audience, email=email, attributes={"city": "Pune"}) for email in extra
-    )
-    return [f"p{n}@example.com" for n in range(5)] + extra
 
 
 class TestKillMinusNine:
@@ -70,6 +50,41 @@ class TestKillMinusNine:
         assert set(_emails(campaign, "sent")) <= set(written)
 
 
+class TestZombie:
+    """A sender that is stopped (SIGSTOP) past its lease, and goes on when others have done its work."""
+
+    def test_sends_nothing_more_by_smtp(self, campaign: Campaign, many: list[str], smtp: SmtpServer) -> None:
+        smtp.delay = 0.3
+        env = environment(EMAIL_PORT=str(smtp.port), LEASE_SECONDS="10")
+        actions.start(campaign.pk, now=clock())
+        with celery(*SENDER, env=env) as zombie:
+            wait_until(lambda: len(smtp.recipients) > 3, what="some mails accepted")
+            _sleep_while_others_finish(zombie, env, campaign, smtp)
+        written = Counter(smtp.recipients)
+        assert set(written) <= set(many)
+        assert max(written.values()) == 1
+        unconfirmed = set(_emails(campaign, "unconfirmed"))
+        assert set(many) - set(written) <= unconfirmed
+        assert 2 <= len(unconfirmed) <= 2 * 10
+
+    def test_sends_nothing_more_by_sendgrid(
+        self, campaign: Campaign, many: list[str], sendgrid: SendGridServer
+    ) -> None:
+        sendgrid.delay = 1.0
+        env = environment(
+            EMAIL_PROVIDERS="sendgrid",
+            SENDGRID_API_KEY="SG.test",
+            SENDGRID_API_HOST=sendgrid.url,
+            LEASE_SECONDS="10",
+        )
+        actions.start(campaign.pk, now=clock())
+        with celery(*SENDER, env=env) as zombie:
+            wait_until(lambda: len(sendgrid.accepted) == 2, what="a request of each process taken")
+            _sleep_while_others_finish(zombie, env, campaign, sendgrid)
+        assert sorted(sendgrid.recipients) == sorted(many)
+        assert counts(campaign) == {"sent": 200, "unconfirmed": 400}
+
+
 class TestBeat:
     def test_starts_a_scheduled_campaign_by_its_minute_tick(
         self, campaign: Campaign, smtp: SmtpServer
@@ -85,6 +100,27 @@ class TestBeat:
         assert campaign.started_at >= soon
         tick = PeriodicTask.objects.get(task="campaigns.tasks.check_scheduled_campaigns")
         assert (tick.enabled, str(tick.crontab)[:9]) == (True, "* * * * *")
+
+
+def _sleep_while_others_finish(
+    zombie: "subprocess.Popen[bytes]",
+    env: dict[str, str],
+    campaign: Campaign,
+    server: SmtpServer | SendGridServer,
+) -> None:
+    """Stop a sender past its leases, finish the campaign, wake it; it is to change nothing at all."""
+    os.killpg(zombie.pid, signal.SIGSTOP)
+    server.delay = 0.0
+    wait_until(_leases_have_run_out, seconds=30, what="the sleeper's leases run out")
+    check_scheduled_campaigns()
+    with celery(*SENDER, env=env):
+        wait_until(lambda: _ended(campaign), seconds=60, what="the campaign ended")
+    accepted, rows = len(server.accepted), list(campaign.deliveries.order_by("id").values())
+    os.killpg(zombie.pid, signal.SIGCONT)
+    zombie.send_signal(signal.SIGTERM)
+    assert zombie.wait(30) == 0
+    assert len(server.accepted) == accepted
+    assert list(campaign.deliveries.order_by("id").values()) == rows
 
 
 def _ended(campaign: Campaign) -> bool:

@@ -1,0 +1,98 @@
+"""SIGTERM, as `docker stop` sends it: the batch in hand goes back within seconds, and nothing is in doubt."""
+
+import signal
+import subprocess
+import time
+
+import pytest
+from redis import Redis
+
+from campaigns import actions
+from campaigns.models import Audience, Batch, Campaign, Recipient
+from tests.campaign_helpers import clock, counts
+from tests.mail_servers import SendGridServer, SmtpServer
+from tests.workers import celery, environment, wait_until
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues", "redis")]
+
+SENDER = ("worker", "-Q", "senders,scheduler", "-c", "2", "--loglevel", "warning")
+GRACE = 8.0  # seconds; Docker's default before SIGKILL is 10
+
+
+@pytest.fixture
+def audience(audience: Audience) -> Audience:
+    """2,000 people, ten batches."""
+    Recipient.objects.bulk_create(
+        Recipient(audience=audience, email=f"m{n}@example.com", attributes={"city": "Pune"})
+        for n in range(1995)
+    )
+    return audience
+
+
+def _stop(worker: "subprocess.Popen[bytes]") -> float:
+    """Send SIGTERM to the main process alone, as Docker does, and return the seconds until the end."""
+    asked_at = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(60) == 0
+    return time.monotonic() - asked_at
+
+
+def _check(campaign: Campaign, recipients: list[str]) -> None:
+    """Nothing is in doubt, every batch is free at once, and who was written to is known."""
+    assert counts(campaign) == {"sent": len(recipients), "pending": 2000 - len(recipients)}
+    sent = campaign.deliveries.filter(status="sent").values_list("email", flat=True)
+    assert sorted(recipients) == sorted(sent)
+    held = Batch.objects.filter(lease_until__isnull=False)
+    resting = Batch.objects.filter(not_before__isnull=False)
+    assert (held.count(), resting.count()) == (0, 0)
+
+
+def _completed(campaign: Campaign) -> bool:
+    campaign.refresh_from_db()
+    return campaign.status == "completed"
+
+
+class TestSigterm:
+    def test_gives_back_a_batch_that_a_slow_smtp_server_would_keep_for_minutes(
+        self, campaign: Campaign, smtp: SmtpServer
+    ) -> None:
+        smtp.delay = 1.0
+        env = environment(EMAIL_PORT=str(smtp.port))
+        actions.start(campaign.pk, now=clock())
+        with celery(*SENDER, env=env) as worker:
+            wait_until(lambda: len(smtp.recipients) >= 4, what="four mails accepted")
+            assert _stop(worker) < GRACE
+        assert len(smtp.recipients) < 40
+        _check(campaign, smtp.recipients)
+        smtp.delay = 0.0  # the next worker finds in the queue what went back
+        with celery(*SENDER, env={**env, "SMTP_DECLARE_WINDOW": "100"}):
+            wait_until(lambda: _completed(campaign), seconds=60, what="completed by the next worker")
+        assert counts(campaign) == {"sent": 2000}
+        assert len(smtp.recipients) == len(set(smtp.recipients)) == 2000
+
+    def test_waits_for_the_answer_to_a_request_that_is_out(
+        self, campaign: Campaign, sendgrid: SendGridServer
+    ) -> None:
+        sendgrid.delay = 2.0
+        env = environment(
+            EMAIL_PROVIDERS="sendgrid", SENDGRID_API_KEY="SG.test", SENDGRID_API_HOST=sendgrid.url
+        )
+        actions.start(campaign.pk, now=clock())
+        with celery(*SENDER, env=env) as worker:
+            wait_until(lambda: len(sendgrid.accepted) >= 2, what="a request of each process taken")
+            assert _stop(worker) < GRACE
+        assert len(sendgrid.accepted) == 2
+        _check(campaign, sendgrid.recipients)
+
+    def test_wakes_who_waits_for_the_rate_limit(
+        self, campaign: Campaign, smtp: SmtpServer, redis: Redis
+    ) -> None:
+        # ten mails are a group, so each of the two processes waits for about twenty seconds
+        env = environment(EMAIL_PORT=str(smtp.port), SMTP_RATE_LIMIT_PER_SEC="1")
+        actions.start(campaign.pk, now=clock())
+        with celery(*SENDER, env=env) as worker:
+            wait_until(lambda: len(smtp.recipients) >= 10, what="the first group accepted")
+            wait_until(lambda: redis.pttl("mailer:rate:smtp") > 15_000, what="more places booked")
+            assert _stop(worker) < GRACE
+        assert len(smtp.recipients) == 10
+        _check(campaign, smtp.recipients)
