@@ -1,8 +1,7 @@
 """Real servers for the tests: a pytest plugin, loaded before Django reads its settings.
 
 Starts PostgreSQL and Valkey in a fresh directory and stops them at the end. DATABASE_URL and REDIS_URL of
-the environment are used instead where they are set. What a developer's `.env` says about providers does
-not count here: the environment goes before `.env`, and every such name is set.
+the environment are used instead where they are set.
 """
 
 import atexit
@@ -14,28 +13,7 @@ from pathlib import Path
 from mailer_project.local import place
 from mailer_project.local.postgres import start_postgres
 from mailer_project.local.valkey import start_valkey
-
-_ENVIRONMENT = {
-    "SECRET_KEY": "only-for-the-tests-and-at-least-fifty-characters-long",
-    "DEBUG": "false",
-    "TIME_ZONE": "Asia/Kolkata",
-    "PUBLIC_URL": "http://127.0.0.1:8000",
-    "ALLOWED_HOSTS": "127.0.0.1,localhost,testserver",
-    "CELERY_RESULT_BACKEND": "django-db",
-    "EMAIL_PROVIDERS": "smtp",
-    "EMAIL_HOST": "127.0.0.1",
-    "EMAIL_PORT": "1",  # nobody listens there; a test that sends brings its own server
-    "EMAIL_HOST_USER": "",
-    "EMAIL_HOST_PASSWORD": "",
-    "EMAIL_USE_TLS": "false",
-    "SMTP_RATE_LIMIT_PER_SEC": "0",
-    "SMTP_DAILY_LIMIT": "0",
-    "DEFAULT_FROM_EMAIL": "sender@example.com",
-    "SENDGRID_API_KEY": "",
-    "SENDGRID_API_HOST": "http://127.0.0.1:1",
-    "SENDGRID_FROM_EMAIL": "",
-    "SENDGRID_WEBHOOK_PUBLIC_KEY": "",
-}
+from tests.environment import ENVIRONMENT
 
 
 def _start(stack: ExitStack) -> None:
@@ -43,7 +21,7 @@ def _start(stack: ExitStack) -> None:
     directory.chmod(0o755)  # the servers' account must get through when the tests run as root
     stack.callback(place.remove, directory)
     given = {name for name in ("DATABASE_URL", "REDIS_URL") if os.environ.get(name)}
-    os.environ.update(_ENVIRONMENT, LOCAL_DIR=str(directory), MEDIA_ROOT=str(directory / "media"))
+    os.environ.update(ENVIRONMENT, LOCAL_DIR=str(directory), MEDIA_ROOT=str(directory / "media"))
     (directory / "static").mkdir()  # WhiteNoise warns when it is missing
     os.environ["STATIC_ROOT"] = str(directory / "static")
     if "DATABASE_URL" not in given:
