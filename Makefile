@@ -53,3 +53,12 @@ lint: .venv/.tests-stamp  ## Check style, types, layers, migrations and the API'
 	$(OFFLINE) $(BIN)/lint-imports --no-logo
 	$(OFFLINE) $(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	$(OFFLINE) $(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null
+
+SEEDS ?= 1
+BROKER ?= redis
+PROVIDER ?= smtp
+POLICY ?= hold
+.PHONY: chaos
+chaos: .venv/.tests-stamp  ## Kill everything while a campaign is sent, then count the mails (SEEDS="1 2" BROKER=amqp PROVIDER=sendgrid POLICY=resend)
+	@set -e; for seed in $(SEEDS); do \
+		$(BIN)/python -m tests.chaos --seed $$seed --broker $(BROKER) --provider $(PROVIDER) --policy $(POLICY) $(ARGS); done
