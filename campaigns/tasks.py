@@ -4,18 +4,15 @@ A message is a hint. Losing one costs at most a minute, until the next tick; a s
 """
 
 import logging
+import math
 import mmap
 from collections.abc import Sequence
-from typing import cast
 
-from celery import Task, current_app, shared_task
+from celery import Task, shared_task
 from celery.signals import worker_shutting_down
-from django.conf import settings
 from django.utils import timezone
-from kombu import Connection
-from kombu.exceptions import ChannelError, OperationalError
 
-from campaigns import delivery, dispatch, recovery, trial
+from campaigns import broker, delivery, dispatch, recovery, trial
 from campaigns.importing import jobs
 from campaigns.models import ImportJob
 from campaigns.providers import configured_line
@@ -24,12 +21,7 @@ from campaigns.throttle import MustWait
 logger = logging.getLogger(__name__)
 
 SENDERS = "senders"
-_PATIENCE = 2  # seconds; the consumers' own connections are more patient
-_IMPATIENT = (
-    {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
-    if settings.CELERY_BROKER_URL.startswith("redis")
-    else {}
-)
+LONGEST_COUNTDOWN = 30  # seconds; far below what Redis's visibility timeout would deliver twice
 
 # A worker's main process is told to end, and its pool's processes are not: they see this byte, which they
 # share with it since they were forked.
@@ -72,7 +64,7 @@ def _take_back() -> None:
 
 
 def _publish_lost() -> None:
-    held = _messages_in(SENDERS)
+    held = broker.messages_in(SENDERS)
     if held is not None:
         recovery.forget_lost_messages(held)
 
@@ -119,7 +111,9 @@ def send_test(
     try:
         return trial.send(campaign_id, addresses, line=configured_line())
     except MustWait as wait:
-        raise self.retry(exc=wait, countdown=min(wait.seconds, 30)) from wait
+        # whole seconds: on RabbitMQ Celery cannot count down a fraction of one
+        countdown = math.ceil(min(max(wait.seconds, 1), LONGEST_COUNTDOWN))
+        raise self.retry(exc=wait, countdown=countdown) from wait
 
 
 @shared_task(ignore_result=True)
@@ -145,15 +139,14 @@ def publish(task: "Task[..., object]", messages: Sequence[tuple[object, ...]]) -
     A broker that is away or hangs costs a few seconds, not more: a person may be waiting for the answer.
     """
     taken = 0
-    connection = current_app.connection_for_write(transport_options=_IMPATIENT)
     try:
-        with connection:
+        with broker.connected() as connection:
             for arguments in messages:
                 task.apply_async(arguments, connection=connection, retry=False)  # type: ignore[call-arg]  # Celery's stubs lack it
                 taken += 1
-    except _away(connection) as error:
+    except broker.BrokerAway as error:
         logger.warning(
-            "the broker is away, the next tick makes up for %s messages of %s: %r",
+            "the broker is away, the next tick makes up for %s messages of %s: %s",
             len(messages) - taken,
             task.name,
             error,
@@ -168,21 +161,3 @@ def _go_on(campaign_id: int) -> None:
         dispatch.forget_published(batch_ids[taken:])
     else:
         hint(finalize_campaign, campaign_id)
-
-
-def _away(connection: Connection) -> tuple[type[Exception], ...]:
-    """Return what is raised when the broker is away, before and after the connection stands."""
-    return (OperationalError, *cast("tuple[type[Exception], ...]", connection.recoverable_connection_errors))
-
-
-def _messages_in(queue: str) -> int | None:
-    """Return how many messages the broker holds, or None when it does not answer."""
-    connection = current_app.connection_for_read(transport_options=_IMPATIENT)
-    try:
-        with connection:
-            declared = connection.default_channel.queue_declare(queue, passive=True)  # type: ignore[attr-defined]  # kombu's stubs lack it
-            return int(declared.message_count)
-    except ChannelError:
-        return 0  # an empty queue does not exist in Redis
-    except _away(connection):
-        return None

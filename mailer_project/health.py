@@ -59,7 +59,8 @@ def _redis() -> None:
 
 def _broker() -> None:
     url = settings.CELERY_BROKER_URL
-    limits = {"socket_connect_timeout": TIMEOUT, "socket_timeout": TIMEOUT} if url.startswith("redis") else {}
+    names = ("socket_connect", "socket") if url.startswith("redis") else ("read", "write")
+    limits = {f"{name}_timeout": TIMEOUT for name in names}
     with Connection(url, connect_timeout=TIMEOUT, transport_options=limits) as connection:
         connection.ensure_connection(max_retries=1, timeout=TIMEOUT)
         connection.channel()  # the Redis transport connects, and logs in, only now

@@ -153,10 +153,19 @@ CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=REDIS_URL)
 CELERY_RESULT_BACKEND = env.str("CELERY_RESULT_BACKEND", default="django-db")
 CELERY_RESULT_EXTENDED = True
 CELERY_TIMEZONE = "UTC"
-CELERY_TASK_QUEUES = [
-    Queue(name, Exchange(name), routing_key=name)
-    for name in ("scheduler", "senders", "transactional", "imports")
-]
+_ON_RABBITMQ = CELERY_BROKER_URL.startswith("amqp")
+
+
+def _queue(name: str) -> Queue:
+    """A list in Redis; on RabbitMQ a quorum queue, whose messages are on disk before they are confirmed."""
+    if not _ON_RABBITMQ:
+        return Queue(name, Exchange(name), routing_key=name)
+    # Celery lets RabbitMQ count down to a quorum queue only behind a topic exchange
+    exchange = Exchange(name, type="topic")
+    return Queue(name, exchange, routing_key=name, queue_arguments={"x-queue-type": "quorum"})
+
+
+CELERY_TASK_QUEUES = [_queue(name) for name in ("scheduler", "senders", "transactional", "imports")]
 CELERY_TASK_DEFAULT_QUEUE = "scheduler"
 CELERY_TASK_ROUTES = {
     "campaigns.tasks.send_batch": {"queue": "senders"},
@@ -171,8 +180,13 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # RabbitMQ lost a queue, or still holds a dead connection's: go on
+CELERY_BROKER_HEARTBEAT = 30  # seconds, RabbitMQ only; either side gives the other up after two
+CELERY_BROKER_NATIVE_DELAYED_DELIVERY_QUEUE_TYPE = "classic"  # 28 queues for a test mail's retry; light ones
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
-    {
+    {"confirm_publish": True, "read_timeout": 30, "write_timeout": 30}
+    if _ON_RABBITMQ
+    else {
         "visibility_timeout": 600,
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
@@ -181,8 +195,6 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
         "socket_keepalive": True,
         "health_check_interval": 25,
     }
-    if CELERY_BROKER_URL.startswith("redis")
-    else {"confirm_publish": True}
 )
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2}
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"

@@ -1,7 +1,9 @@
 """What many tests begin with: an audience, a template, a campaign, a way to send."""
 
+import os
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from celery import current_app
@@ -17,6 +19,7 @@ from campaigns.providers.smtp import SmtpAccount
 from campaigns.throttle import Limit
 from tests.api_helpers import PASSWORD, client_of
 from tests.campaign_helpers import NOW
+from tests.chaos.rabbitmq import RabbitMQ, is_installed, start_rabbitmq
 from tests.mail_servers import SendGridServer, SmtpServer, sendgrid_server, smtp_server
 from users.models import User
 
@@ -92,6 +95,16 @@ def redis() -> Iterator[Redis]:
         client.delete(key)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitMQ]:
+    """One RabbitMQ node for all tests; whoever breaks it mends it."""
+    if not is_installed():
+        pytest.skip("RabbitMQ is not on this machine: apt-get install rabbitmq-server")
+    node = start_rabbitmq(Path(os.environ["LOCAL_DIR"]))
+    yield node
+    node.stop()
 
 
 @pytest.fixture

@@ -1,0 +1,79 @@
+"""The broker as a publisher sees it: Redis or RabbitMQ, asked with little patience.
+
+A message is only a hint, so a broker that is away or hangs must cost seconds, not more: a person may be
+waiting for the answer. The consumers' own connections, which Celery keeps, are more patient.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from celery import current_app
+from kombu import Connection
+from kombu.exceptions import ChannelError, OperationalError
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 2  # seconds for each answer of the broker
+_NO_QUEUE = "404"
+
+
+class BrokerAway(Exception):
+    """The broker cannot be reached, hangs, or refuses; what it was to be told is found by the next tick."""
+
+
+@contextmanager
+def connected() -> Iterator[Connection]:
+    """Give a connection of its own, for one purpose; raises BrokerAway within seconds, from inside too."""
+    connection = current_app.connection_for_write(transport_options=_impatience(), connect_timeout=PATIENCE)
+    try:
+        connection.ensure_connection(max_retries=0)
+        yield connection
+    except _away(connection) as error:
+        connection.collect()  # no farewell, which a broker that hangs would not answer either
+        raise BrokerAway(repr(error)) from error
+    except BaseException:
+        connection.collect()
+        raise
+    connection.release()
+
+
+def messages_in(queue: str) -> int | None:
+    """Return how many messages wait in the queue, or None when the broker does not answer.
+
+    Messages that a worker has taken and not acknowledged are not counted, on either broker.
+    """
+    try:
+        with connected() as connection:
+            return _waiting_in(queue, connection)
+    except BrokerAway as error:
+        logger.warning("how many messages the broker holds is not known: %s", error)
+        return None
+
+
+def _waiting_in(queue: str, connection: Connection) -> int:
+    try:
+        declared = connection.default_channel.queue_declare(queue, passive=True)  # type: ignore[attr-defined]  # kombu's stubs lack it
+    except ChannelError as error:
+        if str(error.reply_code) != _NO_QUEUE:
+            raise
+        return 0  # RabbitMQ lost it, or nobody has used it yet; in Redis an empty queue does not exist
+    return int(declared.message_count)
+
+
+def _impatience() -> dict[str, int]:
+    """Return the transport options that bound the wait for each answer; their names differ."""
+    on_redis = str(current_app.conf.broker_url).startswith("redis")
+    names = ("socket_timeout", "socket_connect_timeout") if on_redis else ("read_timeout", "write_timeout")
+    return dict.fromkeys(names, PATIENCE)
+
+
+def _away(connection: Connection) -> tuple[type[Exception], ...]:
+    """Return what is raised when the broker is away or refuses, before and after the connection stands."""
+    return (
+        OperationalError,
+        *cast("tuple[type[Exception], ...]", connection.connection_errors),
+        *cast("tuple[type[Exception], ...]", connection.recoverable_connection_errors),
+        *cast("tuple[type[Exception], ...]", connection.channel_errors),
+    )
