@@ -3,16 +3,19 @@
 The admin, the API and the command line call these and nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
+from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from campaigns import lifecycle, preflight, tasks, trial
+from campaigns import lifecycle, preflight, settling, tasks, trial
 from campaigns.addresses import BadAddress, parse_address, trim
-from campaigns.models import Campaign, CampaignStatus
+from campaigns.ledger import Ruling
+from campaigns.models import Campaign, CampaignStatus, Decision
+from users.models import User
 
 EDITABLE = frozenset((CampaignStatus.DRAFT, CampaignStatus.SCHEDULED))
 ENDED = frozenset((CampaignStatus.COMPLETED, CampaignStatus.FAILED, CampaignStatus.CANCELLED))
@@ -127,6 +130,34 @@ def cancel(campaign_id: int, *, now: datetime) -> None:
     transaction.on_commit(lambda: tasks.hint(tasks.finalize_campaign, campaign_id))
 
 
+def settle_deliveries(
+    delivery_ids: Collection[int], decision: Decision, *, by: User, note: str = "", now: datetime
+) -> int:
+    """Decide what becomes of unconfirmed deliveries, all or none; return how many.
+
+    Raises what `settling.settle_deliveries` does.
+    """
+    campaign_ids = settling.settle_deliveries(delivery_ids, _ruling(decision, by, note, now))
+    for campaign_id in campaign_ids:
+        _look_at(campaign_id)
+    return len(set(delivery_ids))
+
+
+def settle_campaign(campaign_id: int, decision: Decision, *, by: User, note: str = "", now: datetime) -> int:
+    """Decide what becomes of all unconfirmed deliveries of a campaign, batch by batch; return how many.
+
+    Raises what `settling.settle_campaign` does.
+    """
+    settled = settling.settle_campaign(campaign_id, _ruling(decision, by, note, now))
+    _look_at(campaign_id)
+    return settled
+
+
+def may_settle(user: User | AnonymousUser) -> bool:
+    """Say whether the user may decide about unconfirmed deliveries."""
+    return user.is_active and user.is_staff and user.has_perm("campaigns.change_deliverylog")
+
+
 def send_test(campaign_id: int, addresses: Sequence[str]) -> None:
     """Queue test mails to up to ten addresses.
 
@@ -157,6 +188,10 @@ def _editable(campaign_id: int) -> Campaign:
     if not may_edit(campaign.status):
         raise NoLongerEditable(campaign.status)
     return campaign
+
+
+def _ruling(decision: Decision, by: User, note: str, now: datetime) -> Ruling:
+    return Ruling(decision, by.pk, by.email, note, now)
 
 
 def _look_at(campaign_id: int) -> None:

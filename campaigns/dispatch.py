@@ -150,23 +150,26 @@ def finalize(campaign_id: int, *, now: datetime) -> None:
     if campaign.status == CampaignStatus.CANCELLED:
         ledger.cancel_open_rows(campaign)
         return
-    if (
-        campaign.status != CampaignStatus.IN_PROGRESS
-        or not campaign.ledger_built_at
-        or _has_work(campaign_id)
-    ):
+    if not _is_done(campaign):
         return
-    done = progress.of(campaign_id)
     rows = DeliveryLog.objects.filter(campaign_id=campaign_id).count()
-    if not done.adds_up or rows != done.total:
-        raise LedgerBroken(f"campaign {campaign_id}: {rows} rows, but {done}")
-    try:
-        if done.failed and not done.sent and not done.unconfirmed:
+    with transaction.atomic(), suppress(lifecycle.TransitionRefused):  # somebody was faster
+        # an operator may be making mails pending again: settling waits for this lock, or is seen below
+        campaign = Campaign.objects.select_for_update().get(id=campaign_id)
+        if not _is_done(campaign):
+            return
+        done = progress.of(campaign_id)
+        if not done.adds_up or rows != done.total:
+            raise LedgerBroken(f"campaign {campaign_id}: {rows} rows, but {done}")
+        if done.came_to_nothing:
             lifecycle.fail(campaign_id, reason="Not one mail was accepted; see the delivery log.", now=now)
         else:
             lifecycle.complete(campaign_id, now=now)
-    except lifecycle.TransitionRefused:
-        pass  # another worker, or an operator, was faster
+
+
+def _is_done(campaign: Campaign) -> bool:
+    in_progress = campaign.status == CampaignStatus.IN_PROGRESS and campaign.ledger_built_at is not None
+    return in_progress and not _has_work(campaign.pk)
 
 
 def _has_work(campaign_id: int) -> bool:

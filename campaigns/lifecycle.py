@@ -1,7 +1,8 @@
 """The states of a campaign and who may change them: this module is the only writer of Campaign.status.
 
     draft ⇄ scheduled → in_progress ⇄ paused
-    in_progress → completed | failed      draft | scheduled | in_progress | paused → cancelled
+    in_progress → completed | failed → in_progress, when mails in doubt are settled
+    draft | scheduled | in_progress | paused → cancelled
 
 Each change is one conditional UPDATE, so of two callers at the same moment one is refused.
 """
@@ -23,6 +24,7 @@ TRANSITIONS: dict[str, tuple[frozenset[CampaignStatus], CampaignStatus]] = {
     "start": (frozenset((_S.DRAFT, _S.SCHEDULED)), _S.IN_PROGRESS),
     "pause": (frozenset((_S.IN_PROGRESS,)), _S.PAUSED),
     "resume": (frozenset((_S.PAUSED,)), _S.IN_PROGRESS),
+    "reopen": (frozenset((_S.COMPLETED, _S.FAILED)), _S.IN_PROGRESS),
     "cancel": (frozenset((_S.DRAFT, _S.SCHEDULED, _S.IN_PROGRESS, _S.PAUSED)), _S.CANCELLED),
     "complete": (frozenset((_S.IN_PROGRESS,)), _S.COMPLETED),
     "fail": (frozenset((_S.SCHEDULED, _S.IN_PROGRESS)), _S.FAILED),
@@ -80,6 +82,11 @@ def pause(campaign_id: int) -> None:
 def resume(campaign_id: int) -> None:
     """Go on sending what has not been sent. Raises TransitionRefused."""
     _apply(campaign_id, "resume")
+
+
+def reopen(campaign_id: int) -> None:
+    """Go on after the end, to send mails again or to judge anew how it ended. Raises TransitionRefused."""
+    _apply(campaign_id, "reopen", finished_at=None)
 
 
 def cancel(campaign_id: int, *, now: datetime) -> None:

@@ -57,6 +57,11 @@ class Progress:
         tried = self.sent + self.failed + self.unconfirmed
         return self.sent / tried if tried else None
 
+    @property
+    def came_to_nothing(self) -> bool:
+        """Whether mails were refused and not one was, or may have been, accepted: a failed campaign."""
+        return bool(self.failed and not self.sent and not self.unconfirmed)
+
     def as_dict(self) -> dict[str, Any]:
         """The status document of the API."""
         return asdict(self)

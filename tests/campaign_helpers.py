@@ -1,10 +1,11 @@
 """Short ways to say what a test of sending begins with and looks at."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from django.db.models import F
 from django.db.models.functions import Now
 
-from campaigns import delivery, dispatch, lifecycle, progress
+from campaigns import delivery, dispatch, ledger, lifecycle, progress
 from campaigns.models import Batch, Campaign, DeliveryLog
 from campaigns.providers import Line
 
@@ -42,6 +43,17 @@ def counts(campaign: Campaign) -> dict[str, int]:
 
 def row(email: str) -> DeliveryLog:
     return DeliveryLog.objects.get(email=email)
+
+
+def leave_in_doubt(batch_id: int, *emails: str) -> None:
+    """Declare these mails, or all of the batch, in the name of a worker that then dies."""
+    rows = DeliveryLog.objects.filter(batch=batch_id)
+    lease = ledger.claim(batch_id, "a worker that dies")
+    assert lease is not None
+    chosen = rows.filter(email__in=emails) if emails else rows
+    ledger.declare(lease, list(chosen.values_list("id", flat=True)), "smtp")
+    Batch.objects.filter(id=batch_id).update(lease_until=F("lease_until") - timedelta(days=1))
+    ledger.take_back_expired()
 
 
 def let_time_pass(batch_id: int) -> None:

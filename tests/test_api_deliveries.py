@@ -57,6 +57,7 @@ class TestList:
             "reason": "",
             "attempted_at": None,
             "sent_at": None,
+            "settlements": [],
         }
         assert api.get(path_of("deliveries", first.pk)).json() == row
 

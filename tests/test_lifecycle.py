@@ -28,6 +28,8 @@ ALLOWED = {
     (_S.IN_PROGRESS, "cancel"): _S.CANCELLED,
     (_S.IN_PROGRESS, "complete"): _S.COMPLETED,
     (_S.IN_PROGRESS, "fail"): _S.FAILED,
+    (_S.COMPLETED, "reopen"): _S.IN_PROGRESS,
+    (_S.FAILED, "reopen"): _S.IN_PROGRESS,
     (_S.PAUSED, "resume"): _S.IN_PROGRESS,
     (_S.PAUSED, "cancel"): _S.CANCELLED,
 }

@@ -14,16 +14,18 @@ from campaigns.actions import CampaignEnded, NoLongerEditable, QueueAway
 from campaigns.composing import CannotRender, TemplateRefused
 from campaigns.importing.refusals import ImportRefused
 from campaigns.lifecycle import TransitionRefused
+from campaigns.models import CampaignStatus
 from campaigns.preflight import CampaignNotReady
+from campaigns.settling import CampaignCancelled, NotUnconfirmed, TooManyNamed
 
 
 class Conflict(APIException):
-    """The campaign's state does not allow it; `members` go into the problem document."""
+    """The state of what was named does not allow it; `members` go into the problem document."""
 
     status_code = status.HTTP_409_CONFLICT
     default_code = "conflict"
 
-    def __init__(self, detail: str, code: str, **members: str) -> None:
+    def __init__(self, detail: str, code: str, **members: str | list[int]) -> None:
         super().__init__(detail, code)
         self.members = members
 
@@ -58,6 +60,12 @@ def _translated(exc: Exception) -> Exception:
             return Conflict(str(exc), "no_longer_editable", **{"from": str(exc.status)})
         case CampaignEnded():
             return Conflict(str(exc), "campaign_ended", **{"from": str(exc.status)})
+        case CampaignCancelled():
+            return Conflict(str(exc), "campaign_cancelled", **{"from": str(CampaignStatus.CANCELLED)})
+        case NotUnconfirmed():
+            return Conflict(str(exc), "not_unconfirmed", deliveries=exc.delivery_ids)
+        case TooManyNamed():
+            return ValidationError({"deliveries": [str(exc)]}, "too_many")
         case CampaignNotReady():
             return ValidationError(_fields(exc.problems), "not_ready")
         case ImportRefused():

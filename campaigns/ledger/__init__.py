@@ -8,6 +8,7 @@ from campaigns.ledger.holding import claim, release, renew, take_back_expired
 from campaigns.ledger.leases import CampaignHeld, Lease, LeaseLost
 from campaigns.ledger.outcomes import change_for
 from campaigns.ledger.rows import Change, Row, cancel_open_rows, declare, due_rows, record
+from campaigns.ledger.settling import Ruling, settle
 
 __all__ = [
     "CampaignHeld",
@@ -15,6 +16,7 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "Row",
+    "Ruling",
     "cancel_open_rows",
     "change_for",
     "claim",
@@ -23,5 +25,6 @@ __all__ = [
     "record",
     "release",
     "renew",
+    "settle",
     "take_back_expired",
 ]

@@ -106,8 +106,11 @@ def close_declared(cursor: CursorWrapper, batch_id: int, token: int) -> None:
     )
 
 
-def recount(cursor: CursorWrapper, batch_id: int) -> None:
-    """Set the batch's counters to what its rows say; a CHECK holds that they add up to its size."""
+def recount(cursor: CursorWrapper, batch_id: int, *, worked_on: bool = True) -> None:
+    """Set the batch's counters to what its rows say; a CHECK holds that they add up to its size.
+
+    `worked_on` says whether a worker did it, which counts in the speed that the status shows.
+    """
     cursor.execute(
         """
         UPDATE campaigns_batch
@@ -120,8 +123,8 @@ def recount(cursor: CursorWrapper, batch_id: int) -> None:
                           count(*) FILTER (WHERE status = 'unconfirmed'),
                           count(*) FILTER (WHERE status = 'cancelled')
                      FROM campaigns_deliverylog WHERE batch_id = campaigns_batch.id),
-               recorded_at = clock_timestamp()
+               recorded_at = CASE WHEN %s THEN clock_timestamp() ELSE recorded_at END
          WHERE id = %s
         """,
-        [batch_id],
+        [worked_on, batch_id],
     )

@@ -4,6 +4,7 @@ from campaigns.models.audience import Audience, Recipient
 from campaigns.models.campaign import Campaign, CampaignStatus
 from campaigns.models.delivery import Batch, DeliveryLog, DeliveryStatus
 from campaigns.models.importing import ImportJob, ImportStatus, OnExisting
+from campaigns.models.settlement import Decision, Settlement
 from campaigns.models.suppression import Suppression, SuppressionReason
 from campaigns.models.template import EmailTemplate
 
@@ -12,6 +13,7 @@ __all__ = [
     "Batch",
     "Campaign",
     "CampaignStatus",
+    "Decision",
     "DeliveryLog",
     "DeliveryStatus",
     "EmailTemplate",
@@ -19,6 +21,7 @@ __all__ = [
     "ImportStatus",
     "OnExisting",
     "Recipient",
+    "Settlement",
     "Suppression",
     "SuppressionReason",
 ]
