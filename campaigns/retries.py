@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from enum import Enum
 
 MAX_DELAY = timedelta(hours=1)
+DEFAULT_PAUSE = 10.0  # seconds, where a provider that wants a pause does not say how long
+MIN_PAUSE, MAX_PAUSE = 1.0, 3600.0
 
 
 class Consequence(Enum):
@@ -71,6 +74,34 @@ def sendgrid_answer(status: int) -> Consequence | None:
     if status == 408 or (status > 500 and status != 503):
         return Consequence.UNKNOWN
     return Consequence.PROVIDER_UNAVAILABLE
+
+
+def asked_pause(retry_after: str, reset: str, *, now: datetime) -> float:
+    """Return the seconds that a provider wants to be left alone, from the headers of its answer.
+
+    `retry_after` is Retry-After, seconds or an HTTP date (RFC 9110 §10.2.3); else `reset`,
+    X-RateLimit-Reset, seconds since 1970. Empty or unreadable values do not count; without either one it
+    is DEFAULT_PAUSE. Never less than MIN_PAUSE nor more than MAX_PAUSE.
+    """
+    asked = _seconds(retry_after)
+    if asked is None:
+        asked = _until(retry_after, now)
+    if asked is None and (moment := _seconds(reset)) is not None:
+        asked = moment - now.timestamp()
+    return DEFAULT_PAUSE if asked is None else min(max(asked, MIN_PAUSE), MAX_PAUSE)
+
+
+def _seconds(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"[0-9]{1,15}", text.strip()) else None
+
+
+def _until(text: str, now: datetime) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    # a date without a zone means UTC
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now).total_seconds()
 
 
 def retry_delay(

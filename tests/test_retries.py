@@ -1,12 +1,20 @@
 """The rules of failure, with the sums written out."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campaigns.retries import Consequence, Stage, backoff, retry_delay, sendgrid_answer, smtp_reply
+from campaigns.retries import (
+    Consequence,
+    Stage,
+    asked_pause,
+    backoff,
+    retry_delay,
+    sendgrid_answer,
+    smtp_reply,
+)
 
 MINUTE = timedelta(minutes=1)
 
@@ -56,6 +64,39 @@ class TestSendGridAnswer:
     )
     def test_is_judged_by_its_status(self, statuses: list[int], consequence: Consequence | None) -> None:
         assert [sendgrid_answer(status) for status in statuses] == [consequence] * len(statuses)
+
+
+class TestAskedPause:
+    NOW = datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
+    RESET = str(int(NOW.timestamp()) + 90)
+
+    @pytest.mark.parametrize(
+        ("retry_after", "reset", "seconds"),
+        [
+            ("30", "", 30),
+            (" 30 ", "", 30),
+            ("30", RESET, 30),
+            ("Wed, 21 Oct 2026 07:29:00 GMT", "", 60),
+            ("Wednesday, 21-Oct-26 07:29:00 GMT", "", 60),
+            ("Wed Oct 21 07:29:00 2026", "", 60),
+            ("Wed, 21 Oct 2026 07:27:00 GMT", RESET, 1),
+            ("", RESET, 90),
+            ("soon", RESET, 90),
+            ("", "", 10),
+            ("-1", "", 10),
+            ("1.5", "", 10),
+            ("²", "", 10),
+            ("Wed, 99 Oct 2026 07:29:00 GMT", "soon", 10),
+            ("0", "", 1),
+            ("86400", "", 3600),
+            ("", "1", 1),
+            ("", "9" * 15, 3600),
+        ],
+    )
+    def test_is_read_from_either_header_or_neither(
+        self, retry_after: str, reset: str, seconds: float
+    ) -> None:
+        assert asked_pause(retry_after, reset, now=self.NOW) == seconds
 
 
 class TestNextAttempt:

@@ -7,6 +7,7 @@ request and has no timeout, so it is not used on this path.
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -23,14 +24,12 @@ from campaigns.composing import (
     request_for_one,
 )
 from campaigns.providers.base import Outcome, Provider, Sending, Trouble, Verdict, lease_over, unsent
-from campaigns.retries import Consequence, sendgrid_answer
+from campaigns.retries import Consequence, asked_pause, sendgrid_answer
 from campaigns.throttle import Limit
 
 MAX_PERSONALIZATIONS = 1000
 _KEY = re.compile(r"[!-~]+")  # visible ASCII
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0  # seconds
-DEFAULT_PAUSE = 10.0  # seconds, where a 429 does not say how long
-MAX_PAUSE = 3600.0
 IDLE_SECONDS = 15.0  # a connection unused for longer may have been closed by the other side
 
 
@@ -196,10 +195,6 @@ def _concerns_everybody(status: int, errors: list[dict[str, Any]]) -> bool:
 
 
 def _pause(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a 429 asks for: Retry-After, else X-RateLimit-Reset, else a default."""
-    retry_after, reset = headers.get("Retry-After", ""), headers.get("X-RateLimit-Reset", "")
-    if retry_after.isdecimal():
-        return min(max(float(retry_after), 1.0), MAX_PAUSE)
-    if reset.isdecimal():
-        return min(max(float(reset) - time.time(), 1.0), MAX_PAUSE)
-    return DEFAULT_PAUSE
+    return asked_pause(
+        headers.get("Retry-After", ""), headers.get("X-RateLimit-Reset", ""), now=datetime.now(UTC)
+    )
