@@ -9,12 +9,14 @@ saves time, it does not keep the promise.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
 from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 
 logger = logging.getLogger(__name__)
@@ -154,7 +156,15 @@ class Breaker:
 
     def look(self) -> State:
         """Return the state, changing nothing; CLOSED when Redis does not answer."""
-        found = self._run(_LOOK)
+        return self.seen(self._run(_LOOK))
+
+    def ask(self, pipeline: Pipeline) -> None:
+        """Let a pipeline look; `seen` reads what it found."""
+        pipeline.eval(_LOOK, 2, *self._keys)
+
+    @staticmethod
+    def seen(found: Sequence[Any] | None) -> State:
+        """Read the answer to `ask`."""
         if not found or not found[2]:
             return State(Position.CLOSED)
         now, since, until, why = found

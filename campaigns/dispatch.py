@@ -7,10 +7,10 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import Error, connection, transaction
-from django.db.models import Q
+from django.db.models import Count, Q
 
 from campaigns import ledger, lifecycle, preflight, progress
-from campaigns.models import Batch, Campaign, CampaignStatus, DeliveryLog
+from campaigns.models import Batch, Campaign, CampaignStatus, DeliveryLog, DeliveryStatus
 
 logger = logging.getLogger(__name__)
 
@@ -69,13 +69,14 @@ def build_ledger(campaign_id: int, *, now: datetime) -> None:
             template = campaign.template
             campaign.subject, campaign.html, campaign.text = template.subject, template.html, template.text
             campaign.ledger_built_at = now
-            campaign.save(update_fields=["subject", "html", "text", "ledger_built_at"])
-            _write_rows(campaign)
+            campaign.ledger_size = _write_rows(campaign)
+            campaign.save(update_fields=["subject", "html", "text", "ledger_built_at", "ledger_size"])
     except preflight.CampaignNotReady as problem:
         _fail(campaign_id, str(problem), now)
 
 
-def _write_rows(campaign: Campaign) -> None:
+def _write_rows(campaign: Campaign) -> int:
+    """Write the batches and their rows, and return how many rows."""
     domain = preflight.sender_of(campaign).email.rpartition("@")[2]
     with connection.cursor() as cursor:
         cursor.execute(
@@ -102,6 +103,7 @@ def _write_rows(campaign: Campaign) -> None:
                 "domain": domain,
             },
         )
+        return int(cursor.rowcount)
 
 
 def next_batches(campaign_id: int) -> list[int]:
@@ -144,7 +146,8 @@ def forget_published(batch_ids: Iterable[int]) -> None:
 def finalize(campaign_id: int, *, now: datetime) -> None:
     """Finish a campaign whose last batch is done; cancel what a cancelled one has left. Else nothing.
 
-    Raises LedgerBroken when rows and counters disagree; the campaign then stays in progress.
+    Raises LedgerBroken unless there are as many rows as the ledger was built with, and the counters say of
+    them what they say themselves; the campaign then stays in progress, and its status says why.
     """
     campaign = Campaign.objects.get(id=campaign_id)
     if campaign.status == CampaignStatus.CANCELLED:
@@ -152,24 +155,41 @@ def finalize(campaign_id: int, *, now: datetime) -> None:
         return
     if not _is_done(campaign):
         return
-    rows = DeliveryLog.objects.filter(campaign_id=campaign_id).count()
+    broken = ""
     with transaction.atomic(), suppress(lifecycle.TransitionRefused):  # somebody was faster
         # an operator may be making mails pending again: settling waits for this lock, or is seen below
         campaign = Campaign.objects.select_for_update().get(id=campaign_id)
         if not _is_done(campaign):
             return
         done = progress.of(campaign_id)
-        if not done.adds_up or rows != done.total:
-            raise LedgerBroken(f"campaign {campaign_id}: {rows} rows, but {done}")
-        if done.came_to_nothing:
+        broken = _fault(done)
+        if broken:
+            lifecycle.remark(campaign_id, reason=broken)
+        elif done.came_to_nothing:
             lifecycle.fail(campaign_id, reason="Not one mail was accepted; see the delivery log.", now=now)
         else:
             lifecycle.complete(campaign_id, now=now)
+    if broken:
+        raise LedgerBroken(f"campaign {campaign_id}: {broken}")
 
 
 def _is_done(campaign: Campaign) -> bool:
     in_progress = campaign.status == CampaignStatus.IN_PROGRESS and campaign.ledger_built_at is not None
     return in_progress and not _has_work(campaign.pk)
+
+
+def _fault(done: progress.Progress) -> str:
+    """Say in what the audience at the start, the counters and the rows disagree; '' when they agree."""
+    if not done.adds_up:
+        return f"{done.total:,} mails were to be sent, but the batches account for {done.counted:,}."
+    rows = DeliveryLog.objects.filter(campaign_id=done.id).order_by()
+    found = dict(rows.values_list("status").annotate(Count("id")))
+    disagreeing = [
+        f"{getattr(done, status):,} {status} by the batches, {found.get(status, 0):,} by the delivery log"
+        for status in DeliveryStatus.values
+        if getattr(done, status) != found.get(status, 0)
+    ]
+    return f"{'; '.join(disagreeing)}." if disagreeing else ""
 
 
 def _has_work(campaign_id: int) -> bool:

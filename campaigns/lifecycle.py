@@ -105,6 +105,11 @@ def fail(campaign_id: int, *, reason: str, now: datetime) -> None:
     _apply(campaign_id, "fail", status_reason=reason, finished_at=now, unsent_total=size)
 
 
+def remark(campaign_id: int, *, reason: str) -> None:
+    """Note why a campaign in progress cannot be finished; the next change of its status forgets it."""
+    Campaign.objects.filter(id=campaign_id, status=CampaignStatus.IN_PROGRESS).update(status_reason=reason)
+
+
 def _audience_size(campaign_id: int) -> int:
     return Recipient.objects.filter(audience__campaigns=campaign_id).count()
 

@@ -12,7 +12,7 @@ from celery import Task, shared_task
 from celery.signals import worker_shutting_down
 from django.utils import timezone
 
-from campaigns import broker, delivery, dispatch, recovery, trial
+from campaigns import broker, delivery, dispatch, recovery, trial, vitals
 from campaigns.importing import jobs
 from campaigns.models import ImportJob
 from campaigns.providers import configured_line
@@ -44,7 +44,7 @@ def check_scheduled_campaigns() -> None:
     Each step is done whatever becomes of the others; what went wrong is raised at the end.
     """
     errors = []
-    for step in (_start_due, _take_back, _publish_lost, _look_at_unfinished, _look_at_imports):
+    for step in (_note_tick, _start_due, _take_back, _publish_lost, _look_at_unfinished, _look_at_imports):
         try:
             step()
         except Exception as error:
@@ -52,6 +52,10 @@ def check_scheduled_campaigns() -> None:
             errors.append(error)
     if errors:
         raise ExceptionGroup("the tick", errors)
+
+
+def _note_tick() -> None:
+    vitals.note_tick(configured_line().redis, now=timezone.now())
 
 
 def _start_due() -> None:

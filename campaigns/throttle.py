@@ -5,14 +5,19 @@ says how long to wait for them. A worker that dies with a reservation only waste
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
 logger = logging.getLogger(__name__)
+
+_DAY = timedelta(hours=24)
 
 _RESERVE = """
 local time = redis.call('TIME')
@@ -64,6 +69,26 @@ redis.call('RPUSH', KEYS[1], string.format('%.0f %d', time[1] * 1000000 + time[2
 redis.call('DECRBY', KEYS[2], ARGV[1])
 """
 
+# Reads what _RESERVE writes and changes nothing: {microseconds now, rate booked until, used, oldest booking}
+_LOOK = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local used = tonumber(redis.call('GET', KEYS[3]) or '0')
+local oldest, from = 0, 0
+while oldest == 0 do
+  local page = redis.call('LRANGE', KEYS[2], from, from + 99)
+  if #page == 0 then used = 0 break end
+  for _, entry in ipairs(page) do
+    local at, booked = string.match(entry, '^(%d+) (-?%d+)$')
+    if tonumber(at) + 86400000000 > now then oldest = tonumber(at) break end
+    used = used - booked
+  end
+  from = from + 100
+end
+return {string.format('%.0f', now), redis.call('GET', KEYS[1]) or '0',
+        string.format('%.0f', used), string.format('%.0f', oldest)}
+"""
+
 QUOTA_PAUSE = 600.0  # seconds between two looks at a quota that is used up
 
 
@@ -88,6 +113,19 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """How much of a limit is taken.
+
+    `booked_for`: seconds until the rate has a place that nobody booked; `used`: sends of the last 24
+    hours, where there is a quota; `more_at`: when the first of them will be so long ago, where there are any.
+    """
+
+    booked_for: float
+    used: int
+    more_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """How fast and how much one provider may be used; 0 means without limit."""
 
@@ -108,9 +146,7 @@ class Limit:
             verdict, wait, booked = redis.eval(
                 _RESERVE,
                 3,
-                f"mailer:rate:{self.name}",
-                f"mailer:bookings:{self.name}",
-                f"mailer:booked:{self.name}",
+                *self._keys,
                 *map(str, (self.per_second, burst, count, int(max_wait * 1_000_000), self.per_day)),
             )
         except RedisError as error:
@@ -129,13 +165,39 @@ class Limit:
         if not self.per_day or not count:
             return
         try:
-            redis.eval(
-                _GIVE_BACK, 2, f"mailer:bookings:{self.name}", f"mailer:booked:{self.name}", str(count)
-            )
+            redis.eval(_GIVE_BACK, 2, *self._keys[1:], str(count))
         except RedisError as error:
             logger.warning("%s: %s places of the quota are lost: %s", self.name, count, error)
 
+    def look(self, redis: Redis) -> Use:
+        """Return how much is taken, changing nothing. Raises RedisError."""
+        return self.seen(redis.eval(_LOOK, 3, *self._keys))
 
-def connect(url: str) -> Redis:
+    def ask(self, pipeline: Pipeline) -> None:
+        """Let a pipeline look; `seen` reads what it found."""
+        pipeline.eval(_LOOK, 3, *self._keys)
+
+    @staticmethod
+    def seen(found: Sequence[bytes]) -> Use:
+        """Read the answer to `ask`."""
+        now, booked_until, used, oldest = map(float, found)
+        more_at = datetime.fromtimestamp(oldest / 1_000_000, UTC) + _DAY if oldest else None
+        return Use(max(booked_until - now, 0.0) / 1_000_000, max(int(used), 0), more_at)
+
+    @property
+    def _keys(self) -> tuple[str, str, str]:
+        return (
+            f"mailer:rate:{self.name}",
+            f"mailer:bookings:{self.name}",
+            f"mailer:booked:{self.name}",
+        )
+
+
+def connect(url: str, *, patience: float = 5) -> Redis:
     """Return a client that gives up within seconds: a sender that cannot reserve has to say so, not hang."""
-    return Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))
+    return Redis.from_url(
+        url,
+        socket_timeout=patience,
+        socket_connect_timeout=min(patience, 2),
+        retry=Retry(NoBackoff(), 0),
+    )

@@ -10,6 +10,8 @@ from django.db import connections
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from kombu import Connection
 
+from campaigns import vitals
+
 TIMEOUT = 2  # seconds for each part
 logger = logging.getLogger(__name__)
 
@@ -20,11 +22,18 @@ def live(request: HttpRequest) -> HttpResponse:
 
 
 def ready(request: HttpRequest) -> HttpResponse:
-    """200 if database, Redis and broker answer, otherwise 503; JSON names each part's state."""
+    """200 if database, Redis and broker answer, otherwise 503; JSON names each part's state.
+
+    `last_tick` is when the minute tick last ran (RFC 3339), or null if that is unknown. A late one makes
+    nothing unready: this process can do its work.
+    """
     parts = {name: _state(name, check) for name, check in CHECKS.items()}
     fine = all(state == "ok" for state in parts.values())
     status = HTTPStatus.OK if fine else HTTPStatus.SERVICE_UNAVAILABLE
-    return JsonResponse({"status": "ok" if fine else "unavailable", **parts}, status=status)
+    tick_at = vitals.look().tick_at if parts["redis"] == "ok" else None
+    last_tick = tick_at.isoformat(timespec="seconds").replace("+00:00", "Z") if tick_at else None
+    document = {"status": "ok" if fine else "unavailable", **parts, "last_tick": last_tick}
+    return JsonResponse(document, status=status)
 
 
 def _state(name: str, check: Callable[[], None]) -> str:

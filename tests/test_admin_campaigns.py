@@ -282,7 +282,7 @@ class TestFollowing:
     def test_the_page_shows_why_batches_wait(self, boss: Client, campaign: Campaign) -> None:
         (batch,) = started(campaign)
         Batch.objects.filter(pk=batch).update(trouble="the rate limit of smtp")
-        assert "Waiting: the rate limit of smtp" in page_of(boss, campaign)
+        assert "the rate limit of smtp" in page_of(boss, campaign)
 
     def test_the_page_is_fetched_anew_when_the_state_changes(self, boss: Client, campaign: Campaign) -> None:
         started(campaign)

@@ -6,12 +6,13 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 
 import pytest
 from redis import Redis
 
-from campaigns.throttle import Limit, MustWait, connect
+from campaigns.throttle import Limit, MustWait, Use, connect
 
 DAY = 86_400_000_000  # microseconds
 
@@ -164,3 +165,36 @@ class TestWithoutRedis:
     def test_a_quota_alone_needs_it_too(self) -> None:
         with pytest.raises(MustWait, match=r"^waiting for Redis"):
             Limit("any", 0, 1).reserve(connect("redis://127.0.0.1:1"), 1, max_wait=0)
+
+
+class TestALook:
+    def test_sees_what_is_booked_and_books_nothing(self, redis: Redis, name: str) -> None:
+        limit = Limit(name, 10, per_day=100)
+        now = datetime.now(UTC)
+        limit.reserve(redis, 30, max_wait=10)
+        for _ in range(2):
+            use = limit.look(redis)
+            assert 2.9 < use.booked_for <= 3  # 30 at 10/s
+            assert (use.used, limit.per_day) == (30, 100)
+            assert use.more_at is not None
+            assert abs(use.more_at - now - timedelta(hours=24)) < timedelta(seconds=5)
+        assert limit.reserve(redis, 70, max_wait=20).count == 70
+
+    def test_leaves_out_what_is_a_day_old(self, redis: Redis, name: str) -> None:
+        now = microseconds(redis)
+        bookings = [f"{now - DAY - 1000 + n} 2" for n in range(150)]
+        bookings += [f"{now - DAY // 2} 10", f"{now} -3"]
+        redis.rpush(f"mailer:bookings:{name}", *bookings)
+        redis.set(f"mailer:booked:{name}", 150 * 2 + 10 - 3)
+        use = Limit(name, 0, per_day=25).look(redis)
+        assert (use.used, use.booked_for) == (7, 0)
+        assert use.more_at == datetime.fromtimestamp((now + DAY // 2) / 1e6, UTC)
+        assert redis.llen(f"mailer:bookings:{name}") == 152
+
+    def test_finds_nothing_used_when_all_is_a_day_old(self, redis: Redis, name: str) -> None:
+        redis.rpush(f"mailer:bookings:{name}", f"{microseconds(redis) - DAY - 1} 10")
+        redis.set(f"mailer:booked:{name}", 10)
+        assert Limit(name, 0, per_day=25).look(redis) == Use(0, 0, None)
+
+    def test_finds_nothing_where_nothing_was_booked(self, redis: Redis, name: str) -> None:
+        assert Limit(name, 10, per_day=25).look(redis) == Use(0, 0, None)

@@ -21,7 +21,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
-from campaigns import actions, preflight, progress
+from campaigns import actions, preflight, watchdog
 from campaigns.actions import NoLongerEditable
 from campaigns.admin import operating
 from campaigns.admin.fields import Checked, LineField
@@ -43,7 +43,7 @@ _REFUSED = "refused_entry"
 
 def summaries(campaigns: list[Campaign]) -> dict[int, Summary]:
     """What to show of each campaign, by id; one query, so that all are of the same instant."""
-    figures = progress.of_many(campaign.pk for campaign in campaigns)
+    figures = watchdog.of_many(campaign.pk for campaign in campaigns)
     return {
         campaign.pk: Summary(campaign, figures[campaign.pk])
         for campaign in campaigns

@@ -71,9 +71,14 @@ class Summary:
     progress: Progress
 
     @property
+    def status_text(self) -> str:
+        """The status; nothing is called completed whose ledger does not add up."""
+        return "does not add up" if self._is_refuted else str(CampaignStatus(self.campaign.status).label)
+
+    @property
     def status_colour(self) -> str:
         """The colour of the status label."""
-        return STATUS_COLOURS[CampaignStatus(self.campaign.status)]
+        return "red" if self._is_refuted else STATUS_COLOURS[CampaignStatus(self.campaign.status)]
 
     @property
     def share_colour(self) -> str:
@@ -133,6 +138,10 @@ class Summary:
     def moving(self) -> bool:
         """Whether to look again soon."""
         return is_moving(self.campaign, self.progress)
+
+    @property
+    def _is_refuted(self) -> bool:
+        return self.campaign.status == CampaignStatus.COMPLETED and not self.progress.adds_up
 
     def _segments(self) -> Iterator[Segment]:
         for name, label, colour in _BAR:

@@ -18,8 +18,9 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import ModelViewSet
 
-from campaigns import actions, progress, trial
+from campaigns import actions, progress, trial, watchdog
 from campaigns.api.base import OperatorView, RowSerializer
+from campaigns.api.errors import LedgerBroken
 from campaigns.api.fields import AddressField, StartTimeField, UtcField, instant, single_line
 from campaigns.models import Campaign, CampaignStatus
 from users.api.bodies import KnownOnly
@@ -112,7 +113,7 @@ class StatusSerializer(serializers.Serializer[progress.Progress]):
     eta_seconds = serializers.IntegerField(allow_null=True)
     started_at = UtcField(allow_null=True)
     finished_at = UtcField(allow_null=True)
-    trouble = serializers.CharField(help_text="Why batches wait, if they do.")
+    trouble = serializers.CharField(help_text="Why it does not move, and since when; empty when it does.")
 
 
 NO_BODY = extend_schema(request=None, responses=CampaignSerializer)
@@ -212,11 +213,17 @@ class CampaignView(OperatorView[Campaign], ModelViewSet[Campaign]):
     @extend_schema(summary="How far it is", responses=StatusSerializer)
     @action(detail=True, methods=["get"])
     def status(self, request: Request, pk: str) -> HttpResponseBase:
-        """Poll this: its numbers are of one instant; with If-None-Match 304 while nothing changes."""
-        found = progress.of_many([self.get_object().pk])
+        """Poll this: its numbers are of one instant; with If-None-Match 304 while nothing changes.
+
+        They add up, or `trouble` says that they do not; a campaign is never called completed unless they do
+        (500, `ledger_broken`).
+        """
+        found = watchdog.of_many([self.get_object().pk])
         if not found:
             raise NotFound
         (current,) = found.values()
+        if current.status == CampaignStatus.COMPLETED and not current.adds_up:
+            raise LedgerBroken(current.trouble)
         return _fresh(request, StatusSerializer(current).data)
 
     @extend_schema(summary="How far the campaigns in progress are", responses=StatusSerializer(many=True))
@@ -225,7 +232,7 @@ class CampaignView(OperatorView[Campaign], ModelViewSet[Campaign]):
         """Return a page of status documents, all of one instant."""
         in_progress = Campaign.objects.filter(status=CampaignStatus.IN_PROGRESS).order_by("id")
         ids = self.paginate_queryset(in_progress.values_list("id", flat=True)) or []
-        found = progress.of_many(ids)
+        found = watchdog.of_many(ids)
         documents = [StatusSerializer(found[key]).data for key in sorted(found)]
         return _fresh(request, self.get_paginated_response(documents).data)
 

@@ -30,6 +30,12 @@ class Conflict(APIException):
         self.members = members
 
 
+class LedgerBroken(APIException):
+    """A campaign was called completed, and its ledger adds up no more: no reading of it can be trusted."""
+
+    default_code = "ledger_broken"
+
+
 class QueueUnavailable(APIException):
     """The queue does not answer, and what was asked for would be lost."""
 

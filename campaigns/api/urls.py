@@ -7,6 +7,7 @@ from campaigns.api.audiences import AudienceView, RecipientView
 from campaigns.api.campaigns import CampaignView
 from campaigns.api.deliveries import DeliveryView
 from campaigns.api.imports import ImportView
+from campaigns.api.providers import ProvidersStatusView
 from campaigns.api.suppressions import SuppressionView
 from campaigns.api.templates import TemplateView
 
@@ -21,5 +22,6 @@ router.register("suppressions", SuppressionView)
 
 urlpatterns = [
     path("imports/<int:pk>/errors.csv", ImportView.as_view({"get": "errors_csv"})),
+    path("providers/status/", ProvidersStatusView.as_view(), name="providers-status"),
     *router.urls,
 ]

@@ -6,7 +6,7 @@ import time
 from django.core.management.base import OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
 
-from campaigns import progress
+from campaigns import watchdog
 from campaigns.models import CampaignStatus
 from campaigns.progress import Progress
 
@@ -16,7 +16,7 @@ _SECONDS_BETWEEN_LINES = 1.0
 
 def write_status(campaign_id: int, out: OutputWrapper, *, as_json: bool) -> Progress:
     """Write one line of counts. Raises KeyError when there is no such campaign."""
-    current = progress.of(campaign_id)
+    current = watchdog.of(campaign_id)
     out.write(json.dumps(current.as_dict(), cls=DjangoJSONEncoder) if as_json else _sentence(current))
     out.flush()
     return current

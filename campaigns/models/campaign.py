@@ -64,6 +64,11 @@ class Campaign(models.Model):
     html = models.TextField(blank=True, editable=False)
     text = models.TextField(blank=True, editable=False)
     ledger_built_at = models.DateTimeField(null=True, editable=False)
+    ledger_size = models.PositiveIntegerField(
+        null=True,
+        editable=False,
+        help_text="How many rows the ledger was built with; as many must be found at every reading.",
+    )
     unsent_total = models.PositiveIntegerField(
         null=True,
         editable=False,

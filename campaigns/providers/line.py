@@ -23,11 +23,22 @@ class Line:
     redis: Redis
 
 
+def configured_limits() -> tuple[Limit, ...]:
+    """Return the limit of each provider of EMAIL_PROVIDERS that is known, in that order."""
+    return tuple(_limit(name) for name in settings.EMAIL_PROVIDERS if name in _PROVIDERS)
+
+
+def _limit(name: str) -> Limit:
+    if name == "smtp":
+        return Limit(name, settings.SMTP_RATE_LIMIT_PER_SEC, settings.SMTP_DAILY_LIMIT)
+    return Limit(name, settings.SENDGRID_RATE_LIMIT_PER_SEC)
+
+
 def _sendgrid() -> Provider:
     try:
         return SendGrid(
             settings.SENDGRID_API_KEY.strip(),
-            Limit("sendgrid", settings.SENDGRID_RATE_LIMIT_PER_SEC),
+            _limit("sendgrid"),
             host=settings.SENDGRID_API_HOST,
             from_email=settings.SENDGRID_FROM_EMAIL,
         )
@@ -44,8 +55,7 @@ def _smtp() -> Provider:
         use_tls=settings.EMAIL_USE_TLS,
         timeout=settings.EMAIL_TIMEOUT,
     )
-    limit = Limit("smtp", settings.SMTP_RATE_LIMIT_PER_SEC, settings.SMTP_DAILY_LIMIT)
-    return Smtp(account, limit, window=settings.SMTP_DECLARE_WINDOW)
+    return Smtp(account, _limit("smtp"), window=settings.SMTP_DECLARE_WINDOW)
 
 
 _PROVIDERS: dict[str, Callable[[], Provider]] = {"sendgrid": _sendgrid, "smtp": _smtp}

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from campaigns import actions, progress
+from campaigns import actions, progress, watchdog
 from campaigns.models import Audience, Campaign, DeliveryLog, DeliveryStatus, EmailTemplate
 from campaigns.progress import Progress
 from mailer_project.local import mailbox
@@ -101,7 +101,7 @@ class Command(BaseCommand):
 
     def _follow(self, campaign: Campaign, deadline: float) -> Progress:
         while True:
-            now = progress.of(campaign.pk)
+            now = watchdog.of(campaign.pk)
             self.stdout.write(_line(now))
             self.stdout.flush()
             if now.finished_at is not None or not now.adds_up:
