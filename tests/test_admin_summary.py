@@ -50,6 +50,10 @@ class TestColour:
     ) -> None:
         assert summary(sent=sent, failed=failed).share_colour == colour
 
+    def test_is_red_where_the_numbers_do_not_add_up(self) -> None:
+        lost = replace(summary(sent=1000, failed=0).progress, total=1001)
+        assert Summary(Campaign(status=CampaignStatus.COMPLETED), lost).share_colour == "red"
+
     def test_is_neutral_before_anything_was_tried(self) -> None:
         assert colour_of_share(None) == "neutral"
         assert summary(sent=0, failed=0, pending=9).share_text == "nothing tried yet"

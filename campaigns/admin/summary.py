@@ -82,8 +82,8 @@ class Summary:
 
     @property
     def share_colour(self) -> str:
-        """The colour of the delivery summary."""
-        return colour_of_share(self.progress.accepted_share)
+        """The colour of the delivery summary; red whatever the share is of numbers that do not add up."""
+        return "red" if not self.progress.adds_up else colour_of_share(self.progress.accepted_share)
 
     @property
     def share_text(self) -> str:
