@@ -10,7 +10,7 @@ from django.db import transaction
 
 from campaigns import ledger, lifecycle, progress
 from campaigns.ledger import Ruling
-from campaigns.models import Batch, Campaign, CampaignStatus, Decision, DeliveryLog, DeliveryStatus
+from campaigns.models import Batch, Campaign, CampaignStatus, Decision, DeliveryLog
 
 MOST_NAMED = 1_000  # deliveries in one transaction; more are settled as a whole campaign, batch by batch
 
@@ -58,13 +58,13 @@ def settle_deliveries(delivery_ids: Collection[int], ruling: Ruling) -> list[int
     asked = set(delivery_ids)
     if len(asked) > MOST_NAMED:
         raise TooManyNamed(len(asked))
-    found = DeliveryLog.objects.filter(id__in=asked)
-    batch_ids = sorted(set(found.values_list("batch_id", flat=True)))
+    found = list(DeliveryLog.objects.filter(id__in=asked).values_list("id", "batch_id", "campaign_id"))
+    batch_ids = sorted({batch_id for _, batch_id, _ in found})
+    campaign_ids = sorted({campaign_id for _, _, campaign_id in found})
     with transaction.atomic():
-        settled = ledger.settle(batch_ids, sorted(asked), ruling)
+        settled = ledger.settle(batch_ids, sorted(delivery_id for delivery_id, _, _ in found), ruling)
         if left := asked.difference(settled):
             raise NotUnconfirmed(sorted(left))
-        campaign_ids = sorted(set(found.values_list("campaign_id", flat=True)))
         for campaign_id in campaign_ids:
             _settle_campaign_status(campaign_id, ruling.decision)
     return campaign_ids
@@ -110,9 +110,3 @@ def _settle_campaign_status(campaign_id: int, decision: Decision, settled: int =
 def _refuse_cancelled(campaign_id: int, status: str, decision: Decision, settled: int) -> None:
     if decision is Decision.SEND_AGAIN and status == CampaignStatus.CANCELLED:
         raise CampaignCancelled(campaign_id, settled)
-
-
-def unconfirmed_among(delivery_ids: Collection[int]) -> list[int]:
-    """Return those of the deliveries that are unconfirmed, in the order of their ids."""
-    rows = DeliveryLog.objects.filter(id__in=delivery_ids, status=DeliveryStatus.UNCONFIRMED)
-    return list(rows.order_by("id").values_list("id", flat=True))

@@ -23,7 +23,7 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from campaigns import actions, preflight, watchdog
 from campaigns.actions import NoLongerEditable
-from campaigns.admin import operating
+from campaigns.admin import operating, settling
 from campaigns.admin.fields import Checked, LineField
 from campaigns.admin.large import SortedList
 from campaigns.admin.operating import BUTTONS, ActionRefused, ScheduleForm, SendTestForm
@@ -227,8 +227,10 @@ class CampaignAdmin(Checked, ChoosesTimezone, ModelAdmin[Campaign]):
         return super().history_view(request, object_id, extra_context)
 
     def _panel(self, request: HttpRequest, campaign: Campaign) -> dict[str, Any]:
+        summary = summaries([campaign])[campaign.pk]
         return {
-            "summary": summaries([campaign])[campaign.pk],
+            "summary": summary,
+            "doubtful": settling.offer(request, campaign, summary),
             "times": _times(campaign),
             "buttons": self._buttons(request, campaign, _refused_entry(request, campaign)),
             "problems": _problems(campaign),

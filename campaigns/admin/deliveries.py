@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 from campaigns.admin.large import Large
 from campaigns.admin.readonly import ReadOnly
 from campaigns.admin.searching import with_address
+from campaigns.admin.settling import Settles
 from campaigns.models import Batch, Campaign, DeliveryLog, DeliveryStatus
 from users.admin_theme import ModelAdmin, RelatedFieldListFilter
 
@@ -59,7 +60,7 @@ class StatusFilter(admin.SimpleListFilter):
 
 
 @admin.register(DeliveryLog)
-class DeliveryLogAdmin(Large, ReadOnly, ModelAdmin[DeliveryLog]):
+class DeliveryLogAdmin(Large, ReadOnly, Settles):
     """One row per recipient and campaign."""
 
     list_display = (
@@ -69,7 +70,7 @@ class DeliveryLogAdmin(Large, ReadOnly, ModelAdmin[DeliveryLog]):
     list_filter_submit = True
     list_select_related = ("campaign",)
     raw_id_fields = ("recipient",)
-    readonly_fields = ("doubt",)
+    readonly_fields = ("doubt", "decisions")
     search_fields = ("email",)
     search_help_text = "An address, or a part of one"
     ordering = ("-id",)
@@ -83,7 +84,7 @@ class DeliveryLogAdmin(Large, ReadOnly, ModelAdmin[DeliveryLog]):
             delivery.get_status_display(),
         )
 
-    @admin.display(description="doubt", empty_value="-")
+    @admin.display(description="in doubt", empty_value="-")
     def doubt(self, delivery: DeliveryLog) -> str | None:
         """What its reader may have got that nobody recorded."""
         if delivery.may_have_arrived_twice:
