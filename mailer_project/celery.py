@@ -9,3 +9,4 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mailer_project.settings")
 app = Celery("mailer_project")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+app.steps["consumer"].add("mailer_project.declaring:DeclareQueues")  # by name: only workers load it
