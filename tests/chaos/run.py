@@ -18,6 +18,7 @@ from tests.chaos.system import ROOT, Setup, System
 from tests.chaos.verdict import Entry, Verdict, judge
 
 FINISH_WITHIN = 300.0  # seconds without a single new mail, or from the last fault to the end
+QUIET = 3.0  # seconds after the end
 STANDSTILL = 100.0  # seconds after which the next fault strikes although nothing has moved
 
 
@@ -127,6 +128,7 @@ class Run:
         while time.monotonic() < deadline:
             self._keep_going(system)
             if not self._later and watch.last.get("status") not in (None, "in_progress", "paused"):
+                time.sleep(QUIET)  # whoever would still send something has the time to be noticed
                 return
 
     def _keep_going(self, system: System) -> None:
