@@ -90,7 +90,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--policy", choices=["hold", "resend"], default="hold")
     parser.add_argument("--recipients", type=int, default=20_000)
     parser.add_argument("--faults", type=int, default=24)
-    parser.add_argument("--rate", type=int, default=400, help="mails a second: faults must find it at work")
+    parser.add_argument("--rate", type=int, default=600, help="mails a second: faults must find it at work")
     parser.add_argument("--table", type=Path, help="file to which the line of each run is added")
     parser.add_argument("--keep", action="store_true", help="keep the logs of a run that went well, too")
     return parser.parse_args()
