@@ -5,7 +5,7 @@ from datetime import timedelta
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from campaigns import dispatch, ledger
+from campaigns import dispatch, ledger, lifecycle
 from campaigns.importing import jobs
 from campaigns.models import Batch, Campaign, CampaignStatus
 
@@ -13,8 +13,26 @@ SETTLING_TIME = timedelta(seconds=30)  # a message younger than this may be on i
 
 
 def take_back_expired_leases() -> list[int]:
-    """Free the batches whose worker let its lease run out and return their campaigns."""
-    return ledger.take_back_expired()
+    """Free the batches whose worker let its lease run out and return their campaigns.
+
+    Raises RowsMissing for batches that lost rows, which stay as they are; their campaigns' status says so.
+    """
+    try:
+        freed = ledger.take_back_expired()
+    except ledger.RowsMissing as missing:
+        for campaign_id in set(missing.campaigns.values()):
+            lifecycle.remark(campaign_id, reason=_words(missing, campaign_id))
+        raise
+    for campaign_id in freed:
+        lifecycle.remark(campaign_id, reason="")
+    return freed
+
+
+def _words(missing: ledger.RowsMissing, campaign_id: int) -> str:
+    ids = [batch for batch, campaign in missing.campaigns.items() if campaign == campaign_id]
+    numbers = Batch.objects.filter(id__in=ids).order_by("number").values_list("number", flat=True)
+    named = ", ".join(map(str, numbers))
+    return f"rows of batch {named} are missing; it is not sent before they are restored."
 
 
 def forget_lost_messages(held: int) -> int:

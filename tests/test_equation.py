@@ -1,16 +1,17 @@
 """A lost member of the audience is a bug: nothing that lost one is called completed, and it says so."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from django.test import Client
 from pytest_django import Settings
 from redis import Redis
 from rest_framework.test import APIClient
 
-from campaigns import dispatch, lifecycle, progress
-from campaigns.models import Batch, Campaign
+from campaigns import dispatch, ledger, lifecycle, progress, recovery
+from campaigns.models import Batch, Campaign, DeliveryLog
 from campaigns.providers import Line
 from tests.admin_helpers import client_of, page_of
 from tests.api_helpers import path_of, problem
@@ -124,6 +125,39 @@ class TestARowThatIsGone:
         )
         finish(sent, now)
         assert (sent.status, sent.status_reason) == ("completed", "")
+
+
+class TestARowOfABatchInWork:
+    def test_keeps_its_batch_and_no_other_from_being_taken_back(
+        self, campaign: Campaign, api: APIClient, settings: Settings
+    ) -> None:
+        settings.CAMPAIGN_BATCH_SIZE = 2
+        for batch_id in started(campaign):
+            ledger.claim(batch_id, "a worker that died")
+        Batch.objects.update(lease_until=Now() - timedelta(seconds=1))
+        behind_our_back("DELETE FROM campaigns_deliverylog WHERE email = 'p1@example.com'")
+        with pytest.raises(ledger.RowsMissing):
+            recovery.take_back_expired_leases()
+        held = Batch.objects.filter(lease_until__isnull=False)
+        assert [(batch.number, batch.lease_owner) for batch in held] == [(1, "a worker that died")]
+        assert status(api, campaign)["trouble"] == (
+            f"{ADDS_UP_NOT}, so this is not called completed: rows of batch 1 are missing; "
+            "it is not sent before they are restored."
+        )
+
+    def test_is_forgotten_once_it_is_back(self, campaign: Campaign, settings: Settings) -> None:
+        settings.CAMPAIGN_BATCH_SIZE = 3
+        first, second = started(campaign)
+        ledger.claim(first, "a worker that died")
+        Batch.objects.update(lease_until=Now() - timedelta(seconds=1))
+        moved = DeliveryLog.objects.filter(email="p1@example.com")
+        moved.update(batch=second)
+        with pytest.raises(ledger.RowsMissing):
+            recovery.take_back_expired_leases()
+        moved.update(batch=first)
+        assert recovery.take_back_expired_leases() == [campaign.pk]
+        campaign.refresh_from_db()
+        assert campaign.status_reason == ""
 
 
 class TestARowThatSaysSomethingElse:

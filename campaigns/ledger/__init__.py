@@ -5,7 +5,7 @@ nothing. Leases are judged by the database's clock, the only one that all worker
 """
 
 from campaigns.ledger.holding import claim, release, renew, take_back_expired
-from campaigns.ledger.leases import CampaignHeld, Lease, LeaseLost
+from campaigns.ledger.leases import CampaignHeld, Lease, LeaseLost, RowsMissing
 from campaigns.ledger.outcomes import change_for
 from campaigns.ledger.rows import Change, Row, cancel_open_rows, declare, due_rows, record
 from campaigns.ledger.settling import Ruling, settle
@@ -16,6 +16,7 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "Row",
+    "RowsMissing",
     "Ruling",
     "cancel_open_rows",
     "change_for",

@@ -4,12 +4,14 @@ import time
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 
-from campaigns.ledger.leases import Lease, LeaseLost, good_until
+from campaigns.ledger.leases import Lease, LeaseLost, RowsMissing, good_until
 from campaigns.ledger.steps import batch_step, close_declared, insist, lengthen, lock, recount
 from campaigns.models import CampaignStatus
+
+_ADD_UP = "batch_counters_add_up"
 
 
 def claim(batch_id: int, owner: str) -> Lease | None:
@@ -89,30 +91,50 @@ def take_back_expired() -> list[int]:
     """End the leases that have run out and return their batches' campaigns, each once.
 
     Undeclared rows are as they were; declared ones become unconfirmed. The token is raised, so that the
-    worker that held the lease, should it wake up, can write nothing.
+    worker that held the lease, should it wake up, can write nothing. Raises RowsMissing when all others
+    are free, if batches have lost rows: those are left as they are.
     """
-    campaigns: set[int] = set()
+    freed: set[int] = set()
+    broken: dict[int, int] = {}
     while True:
         with batch_step() as cursor:
-            cursor.execute(
-                """
-                UPDATE campaigns_batch
-                   SET lease_until = NULL, lease_owner = '', published_at = NULL,
-                       lease_token = lease_token + 1,
-                       trouble = 'the worker ' || lease_owner || ' did not finish this batch'
-                 WHERE id = (SELECT id FROM campaigns_batch
-                              WHERE lease_until < clock_timestamp()
-                              ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED)
-                RETURNING id, campaign_id, lease_token - 1
-                """
-            )
-            row = cursor.fetchone()
-            if row is None:
-                return sorted(campaigns)
-            batch_id, campaign_id, token = row
-            close_declared(cursor, batch_id, token)
-            recount(cursor, batch_id)
-        campaigns.add(campaign_id)
+            found = _end_lease(cursor, except_for=list(broken))
+            if found is None:
+                break
+            batch_id, campaign_id, token = found
+            try:
+                with transaction.atomic():
+                    close_declared(cursor, batch_id, token)
+                    recount(cursor, batch_id)
+            except IntegrityError as error:
+                if _ADD_UP not in str(error):
+                    raise
+                broken[batch_id] = campaign_id
+                transaction.set_rollback(True)
+            else:
+                freed.add(campaign_id)
+    if broken:
+        raise RowsMissing(broken)
+    return sorted(freed)
+
+
+def _end_lease(cursor: CursorWrapper, *, except_for: list[int]) -> tuple[int, int, int] | None:
+    """End the lease that ran out first; return its batch, campaign and token."""
+    cursor.execute(
+        """
+        UPDATE campaigns_batch
+           SET lease_until = NULL, lease_owner = '', published_at = NULL,
+               lease_token = lease_token + 1,
+               trouble = 'the worker ' || lease_owner || ' did not finish this batch'
+         WHERE id = (SELECT id FROM campaigns_batch
+                      WHERE lease_until < clock_timestamp() AND NOT id = ANY(%s)
+                      ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED)
+        RETURNING id, campaign_id, lease_token - 1
+        """,
+        [except_for],
+    )
+    found: tuple[int, int, int] | None = cursor.fetchone()
+    return found
 
 
 def _forget_hint(cursor: CursorWrapper, batch_id: int) -> None:

@@ -1,6 +1,7 @@
 """The right to work on one batch."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -14,6 +15,14 @@ class LeaseLost(Exception):
 
 class CampaignHeld(Exception):
     """The campaign was paused or cancelled; what has not left stays where it is."""
+
+
+class RowsMissing(Exception):
+    """Batches whose leases ran out have not as many rows as they were built with; `campaigns` by batch."""
+
+    def __init__(self, campaigns: Mapping[int, int]) -> None:
+        super().__init__(f"rows are missing in the batches {', '.join(map(str, campaigns))}")
+        self.campaigns = dict(campaigns)
 
 
 @dataclass(slots=True)
