@@ -38,15 +38,17 @@ class Stage(Enum):
     DOT = "end of data"
 
 
-_SENDER_LIMIT = re.compile(r"\b5\.4\.5\b|\b4\.7\.28\b|\bsending (limit|quota)\b", re.IGNORECASE)
+_SENDER_LIMIT = re.compile(
+    r"\b5\.4\.5\b|\b4\.7\.28\b|\bsending (limit|quota)\b|\btoo many login attempts\b", re.IGNORECASE
+)
 
 
 def smtp_reply(stage: Stage, code: int, text: str) -> Consequence:
     """Judge an SMTP reply (RFC 5321 §4.2, RFC 3463).
 
     421 announces the end of the connection at whatever stage it comes. Gmail answers an exhausted account
-    with 550 5.4.5 and one that mails too fast with 421 4.7.28: neither is a fault of the recipient, and
-    both pass.
+    with 550 5.4.5, one that mails too fast with 421 4.7.28 and one that logs in too often with 454 4.7.0:
+    none is a fault of the recipient, and all pass.
     """
     if _SENDER_LIMIT.search(text):
         return Consequence.SLOW_DOWN

@@ -78,7 +78,8 @@ class Smtp(Provider):
             _make_ready(self._client, account)
         except (smtplib.SMTPException, OSError, UnicodeError) as error:
             self._hang_up()
-            raise Trouble(f"{self.name} at {account.host}:{account.port}: {words(error)}") from error
+            why = f"{self.name} at {account.host}:{account.port}: {words(error)}"
+            raise Trouble(why, SENDER_LIMIT_PAUSE if _is_sender_limit(error) else None) from error
 
     def close(self) -> None:
         try:
@@ -199,6 +200,13 @@ def _make_ready(client: smtplib.SMTP, account: SmtpAccount) -> None:
     if client.sock is not None:
         # the final dot is a small write after a large one; it must not wait for the other side's ACK
         client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _is_sender_limit(error: Exception) -> bool:
+    """Say whether a greeting or a login was refused because the account is over a limit of its own."""
+    if not isinstance(error, smtplib.SMTPResponseException):
+        return False
+    return smtp_reply(Stage.CONNECT, error.smtp_code, words(error)) is Consequence.SLOW_DOWN
 
 
 def _without_answer(stage: Stage) -> Verdict:
