@@ -7,7 +7,7 @@ import pytest
 from django.db import connection, transaction
 from pytest_django import Settings
 
-from campaigns import actions, dispatch, ledger, lifecycle, settling
+from campaigns import actions, dispatch, ledger, lifecycle, progress, settling
 from campaigns.models import (
     Batch,
     Campaign,
@@ -22,6 +22,7 @@ from campaigns.models import (
 from campaigns.providers import Line
 from tests.campaign_helpers import clock, counts, leave_in_doubt, row, send, started
 from tests.mail_servers import SmtpServer
+from tests.workers import wait_until
 from users.models import User
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -355,6 +356,38 @@ class TestAtTheSameMoment:
         found = counts(campaign)
         assert found.get("sent", 0) == decided.count("sent")
         assert found.get("failed", 0) == decided.count("give_up")
+
+    def test_the_equation_holds_at_every_reading(
+        self, campaign: Campaign, boss: User, smtp: SmtpServer, smtp_line: Line, settings: Settings
+    ) -> None:
+        settings.CAMPAIGN_BATCH_SIZE = 1
+        batch_ids = started(campaign)
+        for batch_id in batch_ids[:4]:
+            leave_in_doubt(batch_id)
+        done = threading.Event()
+        readings: list[progress.Progress] = []
+
+        def read() -> None:
+            while not done.is_set():
+                readings.append(progress.of(campaign.pk))
+
+        reader = _thread(read)
+        reader.start()
+        try:
+            wait_until(lambda: bool(readings))
+            for batch_id in batch_ids:
+                send(batch_id, smtp_line)
+                _settle(campaign, Decision.SEND_AGAIN, boss)
+            for batch_id in batch_ids:
+                send(batch_id, smtp_line)
+            assert _finish(campaign) == CampaignStatus.COMPLETED
+        finally:
+            done.set()
+            _end(reader)
+        assert {(reading.adds_up, reading.total) for reading in readings} == {(True, 5)}
+        assert {reading.unconfirmed for reading in readings} >= {4, 0}
+        assert sorted(smtp.recipients) == [f"p{n}@example.com" for n in range(5)]
+        assert counts(campaign) == {"sent": 5}
 
     def test_of_two_who_name_the_same_row_the_second_is_refused(self, campaign: Campaign, boss: User) -> None:
         (batch_id,) = started(campaign)

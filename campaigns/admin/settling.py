@@ -60,19 +60,19 @@ CHOICES = {
             Decision.SENT,
             "Mark as sent",
             "They arrived, so they count as sent. Nothing leaves.",
-            "now count as sent",
+            "counted as sent",
         ),
         Choice(
             Decision.SEND_AGAIN,
             "Send again",
             "Whoever got such a mail already may get it a second time, under the same Message-ID.",
-            "will be sent again",
+            "to be sent again",
         ),
         Choice(
             Decision.GIVE_UP,
             "Give up",
             "They count as failed and are not sent again, though some may have arrived.",
-            "are given up",
+            "given up",
             "danger",
         ),
     )
