@@ -1,8 +1,10 @@
 """The promises about processes: real workers, a real Beat, kill -9, and the mails that really arrived."""
 
+import json
 import os
 import signal
 import subprocess
+import sys
 from collections import Counter
 from datetime import timedelta
 
@@ -15,6 +17,7 @@ from campaigns.tasks import check_scheduled_campaigns
 from tests.campaign_helpers import clock, counts
 from tests.mail_servers import SendGridServer, SmtpServer
 from tests.workers import celery, environment, kill, wait_until
+from users.models import User
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
 
@@ -83,6 +86,27 @@ class TestZombie:
             _sleep_while_others_finish(zombie, env, campaign, sendgrid)
         assert sorted(sendgrid.recipients) == sorted(many)
         assert counts(campaign) == {"sent": 200, "unconfirmed": 400}
+
+
+class TestSettling:
+    def test_from_the_command_line_sends_again_and_ends_the_campaign_anew(
+        self, campaign: Campaign, boss: User, smtp: SmtpServer
+    ) -> None:
+        smtp.drop["p4@example.com"] = "before"
+        env = environment(EMAIL_PORT=str(smtp.port), SMTP_DECLARE_WINDOW="1")
+        with celery(*SENDER, env=env):
+            actions.start(campaign.pk, now=clock())
+            wait_until(lambda: _emails(campaign, "unconfirmed") == ["p4@example.com"], what="one in doubt")
+            smtp.drop.clear()
+            wait_until(lambda: _ended(campaign), seconds=60, what="the campaign ended")
+            command = ("settle_unconfirmed", str(campaign.pk), "send_again", "--by", boss.email, "--json")
+            said = subprocess.run(
+                [sys.executable, "manage.py", *command], env=env, check=True, capture_output=True
+            )
+            assert json.loads(said.stdout)["settled"] == 1
+            wait_until(lambda: counts(campaign) == {"sent": 5}, what="sent again")
+            wait_until(lambda: _ended(campaign), what="the campaign ended again")
+        assert Counter(smtp.recipients) == Counter(f"p{n}@example.com" for n in range(5))
 
 
 class TestBeat:
