@@ -1,0 +1,526 @@
+"""The ledger's steps in any order, by any number of workers, against a model of what they promise.
+
+Hypothesis draws workers that claim, read, declare, send, record, release and sleep; pauses, cancellations,
+suppressions and deletions in between; time that passes. After each step every row and every counter is
+compared with the model, and each mail that was accepted is counted.
+
+The runs of `make test` are always the same. For more of them, and others each time:
+
+    BATCH_MACHINE_EXAMPLES=5000 .venv/bin/pytest tests/test_batch_machine.py
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models.functions import Now
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from pytest_django import Settings
+
+from campaigns import dispatch, ledger, lifecycle, progress
+from campaigns.models import Audience, Batch, Campaign, DeliveryLog, EmailTemplate, Recipient, Suppression
+from campaigns.providers import Outcome, Verdict
+from tests.campaign_helpers import clock, started
+
+OPEN = ("pending", "deferred")
+BATCH_SIZE, BATCHES = 3, 2
+EXAMPLES = os.environ.get("BATCH_MACHINE_EXAMPLES")
+
+# What a provider may do with a mail: (was it accepted?, what the worker hears).
+FATES = {
+    "accepted": (True, Verdict.ACCEPTED),
+    "refused": (False, Verdict.REFUSED),
+    "refused for now": (False, Verdict.DEFERRED),
+    "not taken": (False, Verdict.UNSENT),
+    "accepted in silence": (True, Verdict.UNCONFIRMED),
+    "lost in silence": (False, Verdict.UNCONFIRMED),
+}
+
+
+# What may happen, as often as it stands here.
+OF_A_WORKER = (*["go on"] * 8, "read again", "renew", "release", "rest", "sleep", "lose the lease", "die")
+HAPPENINGS = (
+    *OF_A_WORKER,
+    *["claim"] * 4,
+    *["let delays pass"] * 2,
+    *["pause or resume"] * 2,
+    *["suppress"] * 2,
+    *["finalize"] * 2,
+    *("delete", "cancel", "publish", "take back"),
+)
+
+
+@dataclass
+class ModelRow:
+    """What is to be true of one row of the delivery log, and what really became of its mail."""
+
+    email: str
+    status: str = "pending"
+    declared: int | None = None
+    attempts: int = 0
+    doubts: int = 0
+    waits: bool = False
+    suppressed: bool = False
+    deleted: bool = False
+    accepted: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in OPEN
+
+    def become(self, status: str, *, waits: bool = False) -> None:
+        self.status, self.waits, self.declared = status, waits, None
+
+    def fall_into_doubt(self, tries: int) -> None:
+        """It left, or may have, and nobody knows what became of it; `tries` is how often it was tried."""
+        self.doubts += 1
+        again = settings.UNCONFIRMED_POLICY == "resend" and tries < settings.RETRY_MAX_ATTEMPTS
+        self.become("deferred" if again else "unconfirmed", waits=again)
+
+
+@dataclass
+class ModelBatch:
+    """What is to be true of one batch; `held` says under which token, if it is."""
+
+    rows: dict[int, ModelRow]
+    token: int = 0
+    held: int | None = None
+    expired: bool = False
+    rests: bool = False
+    published: bool = False
+
+    @property
+    def has_work(self) -> bool:
+        return any(row.is_open for row in self.rows.values())
+
+    @property
+    def is_free(self) -> bool:
+        return self.held is None and not self.rests and self.has_work
+
+    def end_lease(self) -> None:
+        """Settle what was leaving; the rest stays as it is."""
+        for row in self.rows.values():
+            if row.is_open and row.declared is not None:
+                row.fall_into_doubt(row.attempts)
+        self.held, self.expired, self.published = None, False, False
+
+
+@dataclass
+class Worker:
+    """A process with a lease, good or lost, and what it believes about its batch."""
+
+    lease: ledger.Lease
+    read: dict[int, int] = field(default_factory=dict)
+    """The rows it may still declare, with their attempts when it read them."""
+    leaving: dict[int, int] = field(default_factory=dict)
+    """The rows it declared."""
+    answers: dict[int, Verdict] | None = None
+    """What the provider said of them, once it was asked."""
+
+
+class BatchMachine(RuleBasedStateMachine):
+    """Two batches of three, and anybody who wants to send them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.undo = transaction.atomic()  # each run starts from an empty database
+        self.undo.__enter__()
+        audience = Audience.objects.create(name="Friends")
+        addresses = [f"p{n}@example.com" for n in range(BATCH_SIZE * BATCHES)]
+        Recipient.objects.bulk_create(Recipient(audience=audience, email=email) for email in addresses)
+        template = EmailTemplate.objects.create(name="Greeting", subject="Hello", html="<p>Hello</p>")
+        self.campaign = Campaign.objects.create(name="May", audience=audience, template=template)
+        self.batches = {batch_id: ModelBatch({}) for batch_id in started(self.campaign)}
+        for row in DeliveryLog.objects.filter(campaign=self.campaign):
+            self.batches[row.batch_id].rows[row.id] = ModelRow(row.email)
+        self.status = "in_progress"
+        self.workers: list[Worker] = []
+        self.refused = False
+
+    @rule(what=st.sampled_from(HAPPENINGS), number=st.integers(0, 5), data=st.data())
+    def something_happens(self, what: str, number: int, data: st.DataObject) -> None:
+        """One rule for all, as Hypothesis leaves rules out at random, and without workers nothing moves."""
+        if what == "claim" or not self.workers:
+            self._claim(number)
+        elif what in OF_A_WORKER:
+            self._work(self.workers[-1 - number % len(self.workers)], what, data)
+        else:
+            self._meanwhile(what, number)
+
+    def teardown(self) -> None:
+        transaction.set_rollback(True)
+        self.undo.__exit__(None, None, None)
+
+    # --- A worker's steps ---------------------------------------------------------------------------
+
+    def _claim(self, number: int) -> None:
+        batch_id, batch = list(self.batches.items())[number % BATCHES]
+        lease = ledger.claim(batch_id, "a worker")
+        expected = self.status == "in_progress" and batch.is_free
+        assert (lease is not None) == expected
+        if lease is None:
+            batch.published = batch.published and batch.held is not None
+            return
+        batch.token += 1
+        batch.held, batch.expired = batch.token, False
+        assert lease.token == batch.token
+        self.workers.append(Worker(lease))
+
+    def _work(self, worker: Worker, what: str, data: st.DataObject) -> None:
+        match what:
+            case "go on":
+                for _ in range(data.draw(st.integers(1, 5))):
+                    self.refused = False
+                    self._go_on(worker, data)
+                    if self.refused:
+                        break
+            case "read again" if worker.answers is None and not worker.leaving:
+                self._read(worker)
+            case "renew":
+                self._renew(worker)
+            case "release" | "rest":
+                self._release(worker, rest=what == "rest")
+            case "sleep":
+                self._outsleep_the_lease(worker)
+            case "lose the lease":
+                self._outsleep_the_lease(worker)
+                self._take_back()
+            case "die":
+                self.workers.remove(worker)
+
+    def _go_on(self, worker: Worker, data: st.DataObject) -> None:
+        """Take the worker's natural next step, whatever became of its lease meanwhile."""
+        if worker.answers is not None:
+            self._record(worker)
+        elif worker.leaving:
+            self._send(worker, data)
+        elif worker.read:
+            self._declare(worker, data)
+        else:
+            self._read(worker)
+
+    def _read(self, worker: Worker) -> None:
+        """Read what is due, and settle what must not be mailed, as a worker does before it sends."""
+        batch = self.batches[worker.lease.batch_id]
+        due = ledger.due_rows(worker.lease)
+        assert [row.id for row in due] == sorted(
+            (id for id, row in batch.rows.items() if row.is_open and not row.waits),
+            key=lambda id: (batch.rows[id].attempts, id),
+        )
+        no = {row.id: self._must_not_be_mailed(batch.rows[row.id]) for row in due}
+        worker.read = {row.id: row.attempts for row in due if not no[row.id]}
+        changes = [ledger.Change(id, status) for id, status in no.items() if status]  # type: ignore[arg-type]  # a status by its value
+        if not changes:
+            return
+        refusal = self._refusal(worker, {change.delivery_id: None for change in changes})
+        self._step(refusal, partial(ledger.record, worker.lease, changes, declared=False))
+        if not refusal:
+            batch.expired = False
+            for change in changes:
+                batch.rows[change.delivery_id].become(change.status)
+
+    def _declare(self, worker: Worker, data: st.DataObject) -> None:
+        ids = data.draw(st.lists(st.sampled_from(sorted(worker.read)), min_size=1, unique=True))
+        batch = self.batches[worker.lease.batch_id]
+        rows = {id: batch.rows[id] for id in ids}
+        held_back = {
+            id: status
+            for id, row in rows.items()
+            if row.is_open and row.declared is None and (status := self._must_not_be_mailed(row))
+        }
+        leaving = [id for id in ids if id not in held_back]
+        refusal = self._refusal(worker, dict.fromkeys(leaving), running=True)
+        found = self._step(refusal, lambda: ledger.declare(worker.lease, ids, "smtp"))
+        if refusal:
+            return
+        assert found == set(held_back)
+        batch.expired = False
+        for id, status in held_back.items():
+            rows[id].become(status)
+        for id in leaving:
+            rows[id].declared = worker.lease.token
+            rows[id].attempts += 1
+        worker.leaving = {id: worker.read[id] for id in leaving}
+        worker.read = {id: attempts for id, attempts in worker.read.items() if id not in ids}
+
+    def _send(self, worker: Worker, data: st.DataObject) -> None:
+        """Hand over what was declared, after the look at the lease that each worker takes before it."""
+        batch = self.batches[worker.lease.batch_id]
+        if not worker.lease.is_good():
+            refusal = self._refusal(worker, {}, running=True)
+            self._step(refusal, lambda: ledger.renew(worker.lease))
+            if refusal:
+                return
+            batch.expired = False
+        assert batch.held == worker.lease.token, "it would send without a lease"
+        worker.answers = {}
+        for id in worker.leaving:
+            accepted, worker.answers[id] = FATES[data.draw(st.sampled_from(sorted(FATES)))]
+            batch.rows[id].accepted += accepted
+
+    def _record(self, worker: Worker) -> None:
+        leaving, answers = worker.leaving, worker.answers or {}
+        worker.leaving, worker.answers = {}, None
+        changes = [
+            ledger.change_for(Outcome(id, verdict), attempts=leaving[id] + 1, jitter=lambda: 0.5)
+            for id, verdict in answers.items()
+        ]
+        refusal = self._refusal(worker, dict.fromkeys(leaving, worker.lease.token))
+        self._step(refusal, lambda: ledger.record(worker.lease, changes))
+        if refusal:
+            return
+        batch = self.batches[worker.lease.batch_id]
+        batch.expired = False
+        for id, verdict in answers.items():
+            self._answered(batch.rows[id], verdict, leaving[id] + 1)
+            if verdict is Verdict.UNSENT:
+                worker.read[id] = leaving[id]  # for the next provider
+
+    def _release(self, worker: Worker, *, rest: bool) -> None:
+        batch = self.batches[worker.lease.batch_id]
+        refusal = self._refusal(worker, {})
+        wait = timedelta(minutes=5) if rest else None
+        self._step(refusal, lambda: ledger.release(worker.lease, wait=wait, failed=rest))
+        worker.leaving, worker.answers = {}, None  # it is done, and knows it
+        if not refusal:
+            batch.end_lease()
+            still_open = [row for row in batch.rows.values() if row.is_open]
+            all_wait = bool(still_open) and all(row.waits for row in still_open)
+            # it is not due before its first deferred row, unless something is pending
+            batch.rests = rest or (all_wait and all(row.status == "deferred" for row in still_open))
+
+    def _renew(self, worker: Worker) -> None:
+        refusal = self._refusal(worker, {}, running=True)
+        self._step(refusal, lambda: ledger.renew(worker.lease))
+        if not refusal:
+            self.batches[worker.lease.batch_id].expired = False
+
+    # --- What happens meanwhile ---------------------------------------------------------------------
+
+    def _meanwhile(self, what: str, number: int) -> None:
+        match what:
+            case "suppress":
+                self._suppress(number)
+            case "delete":
+                self._delete_recipient(number)
+            case "pause or resume":
+                self._pause_or_resume()
+            case "cancel" if number < 3:
+                self._cancel()
+            case "finalize":
+                self._finalize()
+            case "publish":
+                self._publish()
+            case "take back":
+                self._take_back()
+            case "let delays pass":
+                self._let_delays_pass()
+
+    def _outsleep_the_lease(self, worker: Worker) -> None:
+        """So much time passes that a lease runs out, for the database as for its worker."""
+        batch = self.batches[worker.lease.batch_id]
+        worker.lease._good_until = 0.0
+        if batch.held == worker.lease.token:
+            past = Now() - timedelta(seconds=1)
+            Batch.objects.filter(id=worker.lease.batch_id).update(lease_until=past)
+            batch.expired = True
+
+    def _take_back(self) -> None:
+        expired = [batch for batch in self.batches.values() if batch.expired]
+        assert ledger.take_back_expired() == ([self.campaign.pk] if expired else [])
+        for batch in expired:
+            batch.end_lease()
+            batch.token += 1
+
+    def _let_delays_pass(self) -> None:
+        DeliveryLog.objects.filter(campaign=self.campaign, not_before__isnull=False).update(not_before=Now())
+        Batch.objects.filter(campaign=self.campaign, not_before__isnull=False).update(not_before=Now())
+        for batch in self.batches.values():
+            batch.rests = False
+            for row in batch.rows.values():
+                row.waits = False
+
+    def _suppress(self, number: int) -> None:
+        row = self._all_rows()[number]
+        Suppression.objects.get_or_create(email=row.email)
+        row.suppressed = True
+
+    def _delete_recipient(self, number: int) -> None:
+        row = self._all_rows()[number]
+        Recipient.objects.filter(email=row.email).delete()
+        row.deleted = True
+
+    def _publish(self) -> None:
+        running = self.status == "in_progress"
+        due = [id for id, batch in self.batches.items() if running and batch.is_free and not batch.published]
+        assert dispatch.next_batches(self.campaign.pk) == due
+        for id in due:
+            self.batches[id].published = True
+
+    def _pause_or_resume(self) -> None:
+        if self.status == "in_progress":
+            lifecycle.pause(self.campaign.pk)
+            self.status = "paused"
+        elif self.status == "paused":
+            lifecycle.resume(self.campaign.pk)
+            self.status = "in_progress"
+
+    def _cancel(self) -> None:
+        if self.status in ("in_progress", "paused"):
+            lifecycle.cancel(self.campaign.pk, now=clock())
+            self.status = "cancelled"
+
+    def _finalize(self) -> None:
+        dispatch.finalize(self.campaign.pk, now=clock())
+        batches = self.batches.values()
+        if self.status == "cancelled":
+            for batch in batches:
+                if batch.held is None and batch.has_work:
+                    self._cancel_rows(batch)
+        elif self.status == "in_progress" and not any(b.has_work or b.held is not None for b in batches):
+            ends = Counter(row.status for row in self._all_rows())
+            came_to_nothing = ends["failed"] and not ends["sent"] and not ends["unconfirmed"]
+            self.status = "failed" if came_to_nothing else "completed"
+
+    # --- What holds at every instant ----------------------------------------------------------------
+
+    @invariant()
+    def every_row_is_where_the_model_says(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT id, status, declared_token, attempts, doubts,
+                       coalesce(not_before > clock_timestamp(), false)
+                  FROM campaigns_deliverylog WHERE campaign_id = %s
+                """,
+                [self.campaign.pk],
+            )
+            found = {id: tuple(rest) for id, *rest in cursor.fetchall()}
+        assert found == {
+            id: (row.status, row.declared, row.attempts, row.doubts, row.waits)
+            for batch in self.batches.values()
+            for id, row in batch.rows.items()
+        }
+
+    @invariant()
+    def every_batch_is_as_the_model_says_and_counts_its_rows(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT id, lease_token, lease_until IS NOT NULL,
+                       coalesce(lease_until < clock_timestamp(), false),
+                       coalesce(not_before > clock_timestamp(), false), published_at IS NOT NULL,
+                       pending, deferred, sent, failed, suppressed, unconfirmed, cancelled
+                  FROM campaigns_batch WHERE campaign_id = %s
+                """,
+                [self.campaign.pk],
+            )
+            found = {id: tuple(rest) for id, *rest in cursor.fetchall()}
+        assert found == {id: _as_stored(batch) for id, batch in self.batches.items()}
+
+    @invariant()
+    def the_equation_closes(self) -> None:
+        found = progress.of(self.campaign.pk)
+        assert (found.status, found.total, found.adds_up) == (self.status, BATCH_SIZE * BATCHES, True)
+
+    @invariant()
+    def nobody_is_written_to_twice_but_after_a_doubt(self) -> None:
+        for row in self._all_rows():
+            assert row.accepted <= (1 if settings.UNCONFIRMED_POLICY == "hold" else 1 + row.doubts)
+            assert row.status != "sent" or row.accepted
+
+    @invariant()
+    def what_is_leaving_leaves_under_the_lease_that_is_held(self) -> None:
+        for batch in self.batches.values():
+            assert {row.declared for row in batch.rows.values()} <= {None, batch.held}
+
+    # --- The model's own rules ----------------------------------------------------------------------
+
+    def _refusal(
+        self, worker: Worker, expected: dict[int, int | None], *, running: bool = False
+    ) -> type[Exception] | None:
+        """Return what a step under this lease has to raise: `expected` is the mark of each open row."""
+        batch = self.batches[worker.lease.batch_id]
+        if batch.held != worker.lease.token:
+            return ledger.LeaseLost
+        if running and self.status != "in_progress":
+            return ledger.CampaignHeld
+        if running and batch.expired:
+            return ledger.LeaseLost
+        rows = batch.rows
+        as_read = all(rows[id].is_open and rows[id].declared == mark for id, mark in expected.items())
+        return None if as_read else ledger.LeaseLost
+
+    def _step(self, refusal: type[Exception] | None, step: Callable[[], object]) -> object:
+        if refusal is None:
+            return step()
+        self.refused = True
+        with pytest.raises(refusal):
+            step()
+        return None
+
+    @staticmethod
+    def _answered(row: ModelRow, verdict: Verdict, tries: int) -> None:
+        match verdict:
+            case Verdict.ACCEPTED:
+                row.become("sent")
+            case Verdict.REFUSED:
+                row.become("failed")
+            case Verdict.UNSENT:
+                row.become("pending")
+                row.attempts -= 1
+            case Verdict.DEFERRED:
+                again = tries < settings.RETRY_MAX_ATTEMPTS
+                row.become("deferred" if again else "failed", waits=again)
+            case Verdict.UNCONFIRMED:
+                row.fall_into_doubt(tries)
+
+    @staticmethod
+    def _must_not_be_mailed(row: ModelRow) -> str:
+        if row.suppressed:
+            return "suppressed"
+        return "cancelled" if row.deleted else ""
+
+    @staticmethod
+    def _cancel_rows(batch: ModelBatch) -> None:
+        for row in batch.rows.values():
+            if row.is_open:
+                row.become("cancelled")
+        batch.rests = batch.published = False
+
+    def _all_rows(self) -> list[ModelRow]:
+        return [row for batch in self.batches.values() for row in batch.rows.values()]
+
+
+def _as_stored(batch: ModelBatch) -> tuple[object, ...]:
+    counts = Counter(row.status for row in batch.rows.values())
+    names = ("pending", "deferred", "sent", "failed", "suppressed", "unconfirmed", "cancelled")
+    held = batch.held is not None
+    return (batch.token, held, batch.expired, batch.rests, batch.published, *(counts[name] for name in names))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("policy", ["hold", "resend"])
+def test_the_ledger_keeps_its_promise_in_any_order_of_steps(policy: str, settings: Settings) -> None:
+    settings.UNCONFIRMED_POLICY = policy
+    settings.CAMPAIGN_BATCH_SIZE = BATCH_SIZE
+    run_state_machine_as_test(
+        BatchMachine,
+        settings=hypothesis_settings(
+            max_examples=int(EXAMPLES or 30),
+            stateful_step_count=40,
+            derandomize=EXAMPLES is None,
+            database=None,
+            deadline=None,  # PostgreSQL shares the machine with others
+            suppress_health_check=list(HealthCheck),  # the same
+        ),
+    )
