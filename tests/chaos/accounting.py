@@ -158,9 +158,8 @@ class HttpConversation:
         await self.writer.drain()
 
 
-async def serve(log: Path, *, smtp: int, http: int, control: int) -> None:
+async def serve(accounts: Accounts, *, smtp: int, http: int, control: int) -> None:
     """Serve on the three ports until the process is ended."""
-    accounts = Accounts(log)
 
     async def speak_smtp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -182,7 +181,7 @@ def main() -> None:
     for name in ("smtp", "http", "control"):
         parser.add_argument(f"--{name}", type=int, required=True)
     options = parser.parse_args()
-    asyncio.run(serve(options.log, smtp=options.smtp, http=options.http, control=options.control))
+    asyncio.run(serve(Accounts(options.log), smtp=options.smtp, http=options.http, control=options.control))
 
 
 if __name__ == "__main__":
