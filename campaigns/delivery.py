@@ -5,7 +5,8 @@
     reserve   wait for a place in the rate limit that all workers share
     declare   commit "these are about to leave" before anything leaves, with a last look at suppressions
     send      the network; no transaction is open
-    record    commit the answers, only under the lease that was claimed
+    record    commit the answers, only under the lease that was claimed: together with declaring the next
+              group, or with giving the batch back
 
 Whatever dies, and whenever, each row is in one of three places. Not declared: nobody was written to; it
 is sent later. Recorded: it has its answer. Declared without a record: it may have been accepted, so it
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 SHORT_REST = 5.0  # seconds, of a batch that got on before the connection ended
 LONGEST_REST = timedelta(minutes=2)  # a provider that comes back is noticed within this time
 MAX_RESERVATION_WAIT = 30.0  # seconds that a worker keeps a batch while it waits for the rate limit
+LONG_WAIT = 0.05  # seconds; answers do not wait for longer than that to be written
 LOOK_SECONDS = 1.0  # how often one that waits, or whose server is slow, looks whether to go on
 
 
@@ -162,15 +164,16 @@ def _check(lease: Lease) -> list[Row]:
     rows = ledger.due_rows(lease)
     changes = [change for row in rows if (change := _not_to_be_sent(row))]
     if changes:
-        ledger.record(lease, changes, declared=False)
+        ledger.rule_out(lease, changes)
     return [row for row in rows if not _not_to_be_sent(row)]
 
 
 def _not_to_be_sent(row: Row) -> Change | None:
     if row.suppressed:
-        return Change(row.id, DeliveryStatus.SUPPRESSED, f"the address is suppressed: {row.suppressed}")
+        why = f"the address is suppressed: {row.suppressed}"
+        return Change(row.id, DeliveryStatus.SUPPRESSED, why, attempts=0)
     if row.recipient_id is None:
-        return Change(row.id, DeliveryStatus.CANCELLED, "the recipient was deleted")
+        return Change(row.id, DeliveryStatus.CANCELLED, "the recipient was deleted", attempts=0)
     return None
 
 
@@ -222,7 +225,7 @@ class _Sending:
             unused += sum(outcome.verdict is Verdict.UNSENT for outcome in sending.outcomes)
         finally:
             self.provider.limit.give_back(self.redis, unused)
-        self._record(sending.outcomes)
+        self._answer(sending.outcomes)
         if self._end:
             raise self._end
         if sending.trouble:
@@ -232,6 +235,8 @@ class _Sending:
         """Sleep until the places that were booked, while there is reason to."""
         until = time.monotonic() + seconds
         self._look()
+        if seconds > LONG_WAIT:
+            ledger.record(self.lease)
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(left, LOOK_SECONDS))  # the rate limit's time has to pass
             self._look()
@@ -261,13 +266,13 @@ class _Sending:
         """Return the letters that were provably not accepted and may go another way."""
         return [letter for letter in letters if letter.delivery_id not in self.answered]
 
-    def _record(self, outcomes: Sequence[Outcome]) -> None:
+    def _answer(self, outcomes: Sequence[Outcome]) -> None:
         drawn = random.random()  # noqa: S311  # jitter; one for all, so that they meet again
         changes = [
             ledger.change_for(outcome, attempts=self.attempts[outcome.delivery_id] + 1, jitter=lambda: drawn)
             for outcome in outcomes
         ]
-        ledger.record(self.lease, changes)
+        self.lease.answers += changes
         self.accepted += sum(outcome.verdict is Verdict.ACCEPTED for outcome in outcomes)
         self.answered.update(
             change.delivery_id for change in changes if change.status is not DeliveryStatus.PENDING

@@ -6,13 +6,13 @@ from datetime import timedelta
 from unittest.mock import ANY
 
 import pytest
-from django.db.backends.utils import CursorWrapper
 from django.db.models import F
 from pytest_django import Settings
 from redis import Redis
 
 from campaigns import delivery, ledger, lifecycle
 from campaigns.ledger import rows
+from campaigns.ledger.steps import Cursor
 from campaigns.models import Batch, Campaign, DeliveryStatus, Recipient, Suppression
 from campaigns.providers import Line
 from tests.campaign_helpers import clock, counts, let_time_pass, row, send, started
@@ -33,7 +33,7 @@ class TestSending:
         assert counts(campaign) == {"sent": 5}
         first = row("p0@example.com")
         assert (first.provider, first.provider_message_id) == ("smtp", "2.0.0 queued as Q1")
-        assert (first.attempts, first.declared_token, first.reason) == (1, None, "")
+        assert (first.attempts, first.reason) == (1, "")
 
     def test_uses_one_connection_for_the_whole_batch(
         self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line
@@ -300,12 +300,10 @@ class TestLease:
         (batch_id,) = started(campaign)
         write, cut = rows._write, iter([True])
 
-        def cut_once(
-            cursor: CursorWrapper, lease: ledger.Lease, changes: Sequence[ledger.Change], token: int | None
-        ) -> None:
+        def cut_once(cursor: Cursor, lease: ledger.Lease, changes: Sequence[ledger.Change]) -> None:
             if next(cut, False):
                 cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-            write(cursor, lease, changes, token)
+            write(cursor, lease, changes)
 
         monkeypatch.setattr(rows, "_write", cut_once)
         send(batch_id, smtp_line)

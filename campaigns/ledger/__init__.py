@@ -4,10 +4,10 @@ Every statement that writes for a worker names the lease it was given. Whoever l
 nothing. Leases are judged by the database's clock, the only one that all workers share.
 """
 
+from campaigns.ledger.changes import Change, change_for
 from campaigns.ledger.holding import claim, release, renew, take_back_expired
 from campaigns.ledger.leases import CampaignHeld, Lease, LeaseLost, RowsMissing
-from campaigns.ledger.outcomes import change_for
-from campaigns.ledger.rows import Change, Row, cancel_open_rows, declare, due_rows, record
+from campaigns.ledger.rows import Row, cancel_open_rows, declare, due_rows, record, rule_out
 from campaigns.ledger.settling import Ruling, settle
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "record",
     "release",
     "renew",
+    "rule_out",
     "settle",
     "take_back_expired",
 ]

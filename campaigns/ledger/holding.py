@@ -5,10 +5,19 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
-from django.db.backends.utils import CursorWrapper
 
 from campaigns.ledger.leases import Lease, LeaseLost, RowsMissing, good_until
-from campaigns.ledger.steps import batch_step, close_declared, insist, lengthen, lock, recount
+from campaigns.ledger.rows import write_answers
+from campaigns.ledger.steps import (
+    COUNTERS,
+    Cursor,
+    batch_step,
+    close_leaving,
+    hold,
+    insist,
+    lengthen,
+    recount,
+)
 from campaigns.models import CampaignStatus
 
 _ADD_UP = "batch_counters_add_up"
@@ -17,7 +26,7 @@ _ADD_UP = "batch_counters_add_up"
 def claim(batch_id: int, owner: str) -> Lease | None:
     """Take a batch that is due, free and of a running campaign; None when there is nothing to take."""
     since = time.monotonic()
-    with connection.cursor() as cursor:
+    with batch_step() as cursor:
         cursor.execute(
             """
             UPDATE campaigns_batch AS batch
@@ -29,7 +38,7 @@ def claim(batch_id: int, owner: str) -> Lease | None:
                AND (batch.not_before IS NULL OR batch.not_before <= clock_timestamp())
             RETURNING batch.campaign_id, batch.lease_token, batch.failures
             """,
-            [owner, settings.LEASE_SECONDS, batch_id, CampaignStatus.IN_PROGRESS],
+            [owner, settings.LEASE_SECONDS, batch_id, CampaignStatus.IN_PROGRESS.value],
         )
         row = cursor.fetchone()
         if row is None:
@@ -47,7 +56,8 @@ def renew(lease: Lease) -> None:
     since = time.monotonic()
     try:
         with batch_step() as cursor:
-            lengthen(cursor, lease, running=True)
+            hold(cursor, lease, running=True)
+            lengthen(cursor, lease)
     except (OperationalError, InterfaceError) as error:
         connection.close()
         if not lease.is_good():
@@ -57,7 +67,7 @@ def renew(lease: Lease) -> None:
 
 
 def release(lease: Lease, *, trouble: str = "", wait: timedelta | None = None, failed: bool = False) -> None:
-    """Give the batch back; what was declared and has no answer becomes unconfirmed.
+    """Write the lease's answers and give the batch back; what left and has no answer is in doubt.
 
     With `wait` nobody takes the batch before that time has passed; otherwise it is due at once if
     something is pending, and else when its first deferred delivery is. `failed` adds to its failures in a
@@ -65,26 +75,37 @@ def release(lease: Lease, *, trouble: str = "", wait: timedelta | None = None, f
     """
     seconds = wait.total_seconds() if wait else 0.0
 
-    def step(cursor: CursorWrapper) -> None:
-        lock(cursor, lease)
-        close_declared(cursor, lease.batch_id, lease.token)
-        recount(cursor, lease.batch_id)
+    def step(cursor: Cursor) -> None:
+        leaving = hold(cursor, lease)
+        left = leaving - write_answers(cursor, lease, leaving, strict=False)
+        if left:
+            close_leaving(cursor, lease.batch_id, left)
         cursor.execute(
-            """
-            UPDATE campaigns_batch AS batch
-               SET lease_until = NULL, lease_owner = '', published_at = NULL, trouble = %s,
+            f"""
+            UPDATE campaigns_batch
+               SET {COUNTERS}, recorded_at = CASE WHEN %s THEN clock_timestamp() ELSE recorded_at END,
+                   leaving = '{{}}', leaving_through = '',
+                   lease_until = NULL, lease_owner = '', published_at = NULL, trouble = %s,
                    failures = CASE WHEN %s THEN failures + 1 ELSE 0 END,
                    not_before = CASE
                        WHEN %s THEN clock_timestamp() + %s * interval '1 second'
-                       WHEN pending > 0 THEN NULL
-                       ELSE (SELECT min(delivery.not_before) FROM campaigns_deliverylog AS delivery
-                              WHERE delivery.batch_id = batch.id AND delivery.status = 'deferred') END
+                       ELSE (SELECT CASE WHEN bool_or(row.status = 'pending') THEN NULL
+                                         ELSE min(row.not_before) FILTER (WHERE row.status = 'deferred') END
+                               FROM campaigns_deliverylog AS row WHERE row.batch_id = campaigns_batch.id) END
              WHERE id = %s
-            """,
-            [trouble.replace("\0", ""), failed, wait is not None, seconds, lease.batch_id],
+            """,  # noqa: S608  # a constant of ours
+            [
+                bool(leaving),
+                trouble.replace("\0", ""),
+                failed,
+                wait is not None,
+                seconds,
+                lease.batch_id,
+            ],
         )
 
     insist(lease, step)
+    lease.written()
 
 
 def take_back_expired() -> list[int]:
@@ -101,10 +122,10 @@ def take_back_expired() -> list[int]:
             found = _end_lease(cursor, except_for=list(broken))
             if found is None:
                 break
-            batch_id, campaign_id, token = found
+            batch_id, campaign_id, leaving = found
             try:
                 with transaction.atomic():
-                    close_declared(cursor, batch_id, token)
+                    close_leaving(cursor, batch_id, leaving)
                     recount(cursor, batch_id)
             except IntegrityError as error:
                 if _ADD_UP not in str(error):
@@ -118,26 +139,26 @@ def take_back_expired() -> list[int]:
     return sorted(freed)
 
 
-def _end_lease(cursor: CursorWrapper, *, except_for: list[int]) -> tuple[int, int, int] | None:
-    """End the lease that ran out first; return its batch, campaign and token."""
+def _end_lease(cursor: Cursor, *, except_for: list[int]) -> tuple[int, int, list[int]] | None:
+    """End the lease that ran out first; return its batch, its campaign, and what was leaving under it."""
     cursor.execute(
         """
-        UPDATE campaigns_batch
-           SET lease_until = NULL, lease_owner = '', published_at = NULL,
+        UPDATE campaigns_batch AS batch
+           SET lease_until = NULL, lease_owner = '', published_at = NULL, leaving = '{}',
                lease_token = lease_token + 1,
                trouble = 'the worker ' || lease_owner || ' did not finish this batch'
-         WHERE id = (SELECT id FROM campaigns_batch
-                      WHERE lease_until < clock_timestamp() AND NOT id = ANY(%s)
-                      ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED)
-        RETURNING id, campaign_id, lease_token - 1
+          FROM (SELECT id, leaving FROM campaigns_batch
+                 WHERE lease_until < clock_timestamp() AND NOT id = ANY(%s::bigint[])
+                 ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED) AS expired
+         WHERE batch.id = expired.id
+        RETURNING batch.id, batch.campaign_id, expired.leaving
         """,
         [except_for],
     )
-    found: tuple[int, int, int] | None = cursor.fetchone()
-    return found
+    return cursor.fetchone()
 
 
-def _forget_hint(cursor: CursorWrapper, batch_id: int) -> None:
+def _forget_hint(cursor: Cursor, batch_id: int) -> None:
     """Note that the message about a batch that could not be taken is used up."""
     cursor.execute(
         "UPDATE campaigns_batch SET published_at = NULL WHERE id = %s AND lease_until IS NULL", [batch_id]

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from django.conf import settings
 
+from campaigns.ledger.changes import Change
+
 LEASE_MARGIN = 5.0  # seconds by which a worker gives its lease up before the database does
 
 
@@ -29,7 +31,9 @@ class RowsMissing(Exception):
 class Lease:
     """The right to work on one batch until it runs out.
 
-    `_good_until` is on this process's monotonic clock, which goes on while the process is stopped.
+    `answers` are known and not written yet: they go with the next step. `unsure` is set when the
+    connection broke during a step, so that it may have been committed or not. `_good_until` is on this
+    process's monotonic clock, which goes on while the process is stopped.
     """
 
     batch_id: int
@@ -37,6 +41,8 @@ class Lease:
     token: int
     failures: int
     _good_until: float = field(repr=False)
+    answers: list[Change] = field(default_factory=list, repr=False)
+    unsure: bool = field(default=False, repr=False)
 
     def is_good(self, *, for_seconds: float = 0.0) -> bool:
         """Say, without asking the database, whether the lease is certain to be held for that long still."""
@@ -45,6 +51,11 @@ class Lease:
     def renewed(self, since: float) -> None:
         """Count the lease anew from `since`, a moment before it was renewed."""
         self._good_until = good_until(since)
+
+    def written(self) -> None:
+        """Note that a step was committed, with the answers."""
+        self.answers.clear()
+        self.unsure = False
 
 
 def good_until(since: float) -> float:

@@ -2,17 +2,17 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
-from django.db import connection
-from django.db.backends.utils import CursorWrapper
+from django.conf import settings
+from django.db import InterfaceError, OperationalError
 
-from campaigns.ledger.leases import Lease
-from campaigns.ledger.steps import batch_step, expect_rows, insist, lengthen, recount
-from campaigns.models import Campaign, DeliveryStatus
+from campaigns.ledger.changes import Change, unsent
+from campaigns.ledger.leases import Lease, LeaseLost
+from campaigns.ledger.steps import COUNTERS, Cursor, batch_step, hold, insist, lengthen, recount
+from campaigns.models import Campaign
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +30,12 @@ class Row:
     suppressed: str
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What to write into one delivery; `attempts` and `doubts` are what to add to its counts.
-
-    `again_after` says how long a deferred one waits, from the moment it is written.
-    """
-
-    delivery_id: int
-    status: DeliveryStatus
-    reason: str = ""
-    provider_message_id: str = ""
-    again_after: timedelta | None = None
-    attempts: int = 0
-    doubts: int = 0
-
-
 def due_rows(lease: Lease) -> list[Row]:
     """Return the batch's deliveries that may be tried now, with suppressions as they are now.
 
     Those tried less often come first, so that one that always ends the connection holds up no other.
     """
-    with connection.cursor() as cursor:
+    with batch_step() as cursor:
         cursor.execute(
             """
             SELECT delivery.id, delivery.email, delivery.message_id, delivery.attempts, recipient.id,
@@ -71,50 +55,103 @@ def due_rows(lease: Lease) -> list[Row]:
 
 
 def declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[int]:
-    """Write down what is about to leave this process, and renew the lease.
+    """Write down what is about to leave this process, and the lease's answers with it; renew the lease.
 
     Returns those that must not leave after all, because their address was suppressed or their recipient
-    deleted since the batch was read; they have their answer. The others are in doubt from here to
-    `record`. The commit waits for the disk: PostgreSQL forgets an asynchronous one when any of its
-    processes is killed. Raises LeaseLost, or CampaignHeld when the campaign is not in progress any more.
+    deleted since the batch was read; they have their answer. The others are in doubt from here to when
+    their answers are written. It is one row of one batch that says so, and its commit waits for the disk:
+    PostgreSQL forgets an asynchronous one when any of its processes is killed. Raises LeaseLost, or
+    CampaignHeld when the campaign is not in progress any more. A database that is away is waited for.
     """
-    since = time.monotonic()
+    while True:
+        since = time.monotonic()
+        try:
+            held_back = _declare(lease, delivery_ids, provider)
+        except (OperationalError, InterfaceError):
+            # committed or not, nothing of these has left: that is their answer
+            lease.unsure = True
+            lease.answers += map(unsent, delivery_ids)
+            record(lease)
+        else:
+            lease.written()
+            lease.renewed(since)
+            return held_back
+
+
+def _declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[int]:
     with batch_step() as cursor:
-        lengthen(cursor, lease, running=True)
+        leaving = hold(cursor, lease, running=True)
+        if leaving - write_answers(cursor, lease, leaving):
+            raise LeaseLost(f"{lease}: what had left before has no answer yet")
         held_back = _hold_back(cursor, lease, delivery_ids)
-        leaving = [delivery_id for delivery_id in delivery_ids if delivery_id not in held_back]
         cursor.execute(
-            """
-            UPDATE campaigns_deliverylog
-               SET declared_token = %s, provider = %s, attempts = attempts + 1,
-                   attempted_at = clock_timestamp()
-             WHERE id = ANY(%s) AND batch_id = %s AND status IN ('pending', 'deferred')
-               AND declared_token IS NULL
-            """,
-            [lease.token, provider, leaving, lease.batch_id],
+            f"""
+            UPDATE campaigns_batch
+               SET {COUNTERS}, recorded_at = CASE WHEN %s THEN clock_timestamp() ELSE recorded_at END,
+                   leaving = %s::bigint[], leaving_through = %s,
+                   lease_until = clock_timestamp() + %s * interval '1 second'
+             WHERE id = %s
+            """,  # noqa: S608  # a constant of ours
+            [
+                bool(leaving),
+                [delivery_id for delivery_id in delivery_ids if delivery_id not in held_back],
+                provider,
+                settings.LEASE_SECONDS,
+                lease.batch_id,
+            ],
         )
-        expect_rows(cursor, len(leaving), lease)
-    lease.renewed(since)
     return held_back
 
 
-def record(lease: Lease, changes: Sequence[Change], *, declared: bool = True) -> None:
-    """Write what became of deliveries that were declared, or not, and count the batch anew.
-
-    Raises LeaseLost, also when a commit whose acknowledgement was lost turns out to have been made.
+def record(lease: Lease, changes: Sequence[Change] = ()) -> None:
+    """Write the lease's answers, and these: what became of deliveries that were declared. Raises LeaseLost.
 
     A database that is away is waited for as long as the lease lasts: the answers are known, and lost with
     this process.
     """
     since = time.monotonic()
+    lease.answers += changes
 
-    def step(cursor: CursorWrapper) -> None:
-        lengthen(cursor, lease, running=False)
-        _write(cursor, lease, changes, lease.token if declared else None)
+    def step(cursor: Cursor) -> None:
+        leaving = hold(cursor, lease)
+        left = leaving - write_answers(cursor, lease, leaving)
+        cursor.execute(
+            "UPDATE campaigns_batch SET leaving = %s::bigint[] WHERE id = %s", [list(left), lease.batch_id]
+        )
+        lengthen(cursor, lease)
         recount(cursor, lease.batch_id)
 
     insist(lease, step)
+    lease.written()
     lease.renewed(since)
+
+
+def rule_out(lease: Lease, changes: Sequence[Change]) -> None:
+    """Write the answers of deliveries that are not to be sent at all. Raises LeaseLost."""
+
+    def step(cursor: Cursor) -> None:
+        if hold(cursor, lease).intersection(change.delivery_id for change in changes):
+            raise LeaseLost(f"{lease}: something that is leaving was to be ruled out")
+        _write(cursor, lease, changes)
+        recount(cursor, lease.batch_id)
+
+    with batch_step() as cursor:
+        step(cursor)
+
+
+def write_answers(cursor: Cursor, lease: Lease, leaving: Collection[int], *, strict: bool = True) -> set[int]:
+    """Write the lease's answers in a step that holds the batch, and return whose they are.
+
+    Only what is leaving can be answered, and only this lease's steps change what is. So an answer that is
+    not awaited, after the connection broke in the step before, was written by that step: its commit was
+    made, and only the word of it lost. Else, if `strict`, it raises LeaseLost.
+    """
+    awaited = [change for change in lease.answers if change.delivery_id in leaving]
+    if strict and len(awaited) != len(lease.answers) and not lease.unsure:
+        raise LeaseLost(f"{lease}: {len(awaited)} of {len(lease.answers)} answers were awaited")
+    if awaited:
+        _write(cursor, lease, awaited)
+    return {change.delivery_id for change in awaited}
 
 
 def cancel_open_rows(campaign: Campaign) -> None:
@@ -133,7 +170,7 @@ def cancel_open_rows(campaign: Campaign) -> None:
             """
             UPDATE campaigns_deliverylog
                SET status = 'cancelled', reason = 'the campaign was cancelled', not_before = NULL
-             WHERE batch_id = ANY(%s) AND status IN ('pending', 'deferred')
+             WHERE batch_id = ANY(%s::bigint[]) AND status IN ('pending', 'deferred')
             """,
             [batches],
         )
@@ -142,7 +179,7 @@ def cancel_open_rows(campaign: Campaign) -> None:
             UPDATE campaigns_batch
                SET cancelled = cancelled + pending + deferred, pending = 0, deferred = 0,
                    published_at = NULL, not_before = NULL
-             WHERE id = ANY(%s)
+             WHERE id = ANY(%s::bigint[])
             """,
             [batches],
         )
@@ -153,8 +190,32 @@ def _row(values: tuple[Any, ...]) -> Row:
     return Row(*(*plain, json.loads(attributes), suppressed))
 
 
-def _hold_back(cursor: CursorWrapper, lease: Lease, delivery_ids: Sequence[int]) -> set[int]:
-    """Settle those of these rows that must not be mailed any more, and return their ids."""
+def _hold_back(cursor: Cursor, lease: Lease, delivery_ids: Sequence[int]) -> set[int]:
+    """Settle those of these rows that must not be mailed any more, and return their ids.
+
+    Raises LeaseLost unless every row is as this worker has read it, open and of this batch.
+    """
+    cursor.execute(
+        """
+        SELECT count(*),
+               coalesce(array_agg(delivery.id) FILTER (WHERE suppression.email IS NOT NULL
+                                                          OR delivery.recipient_id IS NULL), '{}')
+          FROM campaigns_deliverylog AS delivery
+          LEFT JOIN campaigns_suppression AS suppression ON suppression.email = lower(delivery.email)
+         WHERE delivery.id = ANY(%s::bigint[]) AND delivery.batch_id = %s
+           AND delivery.status IN ('pending', 'deferred')
+        """,
+        [list(delivery_ids), lease.batch_id],
+    )
+    open_rows, held_back = cursor.fetchone() or (0, [])
+    if open_rows != len(delivery_ids):
+        raise LeaseLost(f"{lease}: {open_rows} of {len(delivery_ids)} rows were as this worker had read them")
+    if held_back:
+        _rule_out_now(cursor, held_back)
+    return set(held_back)
+
+
+def _rule_out_now(cursor: Cursor, delivery_ids: Sequence[int]) -> None:
     cursor.execute(
         """
         UPDATE campaigns_deliverylog AS delivery
@@ -164,54 +225,46 @@ def _hold_back(cursor: CursorWrapper, lease: Lease, delivery_ids: Sequence[int])
                not_before = NULL
           FROM campaigns_deliverylog AS asked
           LEFT JOIN campaigns_suppression AS suppression ON suppression.email = lower(asked.email)
-         WHERE asked.id = ANY(%s) AND asked.batch_id = %s AND delivery.id = asked.id
-           AND delivery.status IN ('pending', 'deferred') AND delivery.declared_token IS NULL
-           AND (suppression.email IS NOT NULL OR asked.recipient_id IS NULL)
-        RETURNING delivery.id
+         WHERE asked.id = ANY(%s::bigint[]) AND delivery.id = asked.id
         """,
-        [list(delivery_ids), lease.batch_id],
+        [list(delivery_ids)],
     )
-    held_back = {row[0] for row in cursor.fetchall()}
-    if held_back:
-        recount(cursor, lease.batch_id)
-    return held_back
 
 
-def _write(
-    cursor: CursorWrapper, lease: Lease, changes: Sequence[Change], declared_token: int | None
-) -> None:
-    columns = list(
-        zip(
-            *(
-                (
-                    change.delivery_id,
-                    str(change.status),
-                    change.reason.replace("\0", ""),
-                    change.provider_message_id.replace("\0", ""),
-                    None if change.again_after is None else change.again_after.total_seconds(),
-                    change.attempts,
-                    change.doubts,
-                )
-                for change in changes
-            ),
-            strict=True,
-        )
-    )
+def _write(cursor: Cursor, lease: Lease, changes: Sequence[Change]) -> None:
     cursor.execute(
         """
         UPDATE campaigns_deliverylog AS delivery
            SET status = change.status, reason = change.reason,
                not_before = clock_timestamp() + change.again_after * interval '1 second',
-               provider_message_id = change.provider_message_id, declared_token = NULL,
-               attempts = greatest(delivery.attempts + change.attempts, 0),
-               doubts = delivery.doubts + change.doubts,
+               provider_message_id = change.provider_message_id,
+               attempts = delivery.attempts + change.attempts, doubts = delivery.doubts + change.doubts,
+               provider = CASE WHEN change.attempts > 0 THEN batch.leaving_through
+                               ELSE delivery.provider END,
+               attempted_at = CASE WHEN change.attempts > 0 THEN clock_timestamp()
+                                   ELSE delivery.attempted_at END,
                sent_at = CASE WHEN change.status = 'sent' THEN clock_timestamp() END
-          FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::int[], %s::int[])
+          FROM campaigns_batch AS batch,
+               unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::int[], %s::int[])
             AS change(id, status, reason, provider_message_id, again_after, attempts, doubts)
-         WHERE delivery.id = change.id AND delivery.batch_id = %s
+         WHERE delivery.id = change.id AND delivery.batch_id = batch.id AND batch.id = %s
            AND delivery.status IN ('pending', 'deferred')
-           AND delivery.declared_token IS NOT DISTINCT FROM %s
         """,
-        [*(list(column) for column in columns), lease.batch_id, declared_token],
+        [*(list(column) for column in zip(*map(_columns, changes), strict=True)), lease.batch_id],
     )
-    expect_rows(cursor, len(changes), lease)
+    if cursor.rowcount != len(changes):
+        raise LeaseLost(
+            f"{lease}: {cursor.rowcount} of {len(changes)} rows were as this worker had read them"
+        )
+
+
+def _columns(change: Change) -> tuple[int, str, str, str, float | None, int, int]:
+    return (
+        change.delivery_id,
+        change.status.value,
+        change.reason.replace("\0", ""),
+        change.provider_message_id.replace("\0", ""),
+        None if change.again_after is None else change.again_after.total_seconds(),
+        change.attempts,
+        change.doubts,
+    )

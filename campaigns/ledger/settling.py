@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.backends.utils import CursorWrapper
-
-from campaigns.ledger.steps import batch_step, recount
+from campaigns.ledger.steps import Cursor, batch_step, recount
 from campaigns.models import Decision, DeliveryStatus
 
 _BECOMES = {
@@ -39,7 +37,8 @@ def settle(batch_ids: Sequence[int], delivery_ids: Sequence[int] | None, ruling:
     """
     with batch_step() as cursor:
         cursor.execute(
-            "SELECT 1 FROM campaigns_batch WHERE id = ANY(%s) ORDER BY id FOR UPDATE", [list(batch_ids)]
+            "SELECT 1 FROM campaigns_batch WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE",
+            [list(batch_ids)],
         )
         settled = _settle_rows(cursor, batch_ids, delivery_ids, ruling)
         if not settled:
@@ -52,17 +51,18 @@ def settle(batch_ids: Sequence[int], delivery_ids: Sequence[int] | None, ruling:
 
 
 def _settle_rows(
-    cursor: CursorWrapper, batch_ids: Sequence[int], delivery_ids: Sequence[int] | None, ruling: Ruling
+    cursor: Cursor, batch_ids: Sequence[int], delivery_ids: Sequence[int] | None, ruling: Ruling
 ) -> list[int]:
     status, words = _BECOMES[ruling.decision]
     cursor.execute(
         """
         WITH settled AS (
             UPDATE campaigns_deliverylog
-               SET status = %(status)s, not_before = NULL,
-                   attempts = CASE WHEN %(status)s = 'pending' THEN 0 ELSE attempts END,
-                   reason = %(words)s || CASE WHEN reason = '' THEN '' ELSE '; before that: ' || reason END
-             WHERE batch_id = ANY(%(batches)s) AND status = 'unconfirmed'
+               SET status = %(status)s::text, not_before = NULL,
+                   attempts = CASE WHEN %(status)s::text = 'pending' THEN 0 ELSE attempts END,
+                   reason = %(words)s::text
+                            || CASE WHEN reason = '' THEN '' ELSE '; before that: ' || reason END
+             WHERE batch_id = ANY(%(batches)s::bigint[]) AND status = 'unconfirmed'
                AND (%(deliveries)s::bigint[] IS NULL OR id = ANY(%(deliveries)s::bigint[]))
             RETURNING id
         )
@@ -86,8 +86,9 @@ def _settle_rows(
     return [row[0] for row in cursor.fetchall()]
 
 
-def _make_due(cursor: CursorWrapper, batch_ids: Sequence[int]) -> None:
+def _make_due(cursor: Cursor, batch_ids: Sequence[int]) -> None:
     """Let no batch wait for its deferred rows only; one that rests, with rows pending, goes on resting."""
     cursor.execute(
-        "UPDATE campaigns_batch SET not_before = NULL WHERE id = ANY(%s) AND pending = 0", [list(batch_ids)]
+        "UPDATE campaigns_batch SET not_before = NULL WHERE id = ANY(%s::bigint[]) AND pending = 0",
+        [list(batch_ids)],
     )

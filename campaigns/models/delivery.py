@@ -1,5 +1,6 @@
 """The ledger: one row per recipient and campaign, in batches that a worker leases."""
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Lower
@@ -32,6 +33,9 @@ class Batch(models.Model):
 
     A worker holds a batch while `lease_until` lies ahead, and may write only with the `lease_token` it
     was given; each new lease has a higher token. The counters are those of the batch's rows.
+
+    `leaving` are the deliveries that are about to leave, or have left without a written answer, through
+    the provider `leaving_through`. Whoever ends the lease must call them unconfirmed.
     """
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="batches", db_index=False)
@@ -51,6 +55,8 @@ class Batch(models.Model):
     lease_owner = models.CharField(max_length=200, default="", db_default="")
     lease_token = models.BigIntegerField(default=0, db_default=0)
     lease_until = models.DateTimeField(null=True)
+    leaving = ArrayField(models.BigIntegerField(), default=list, db_default=[])
+    leaving_through = models.CharField(max_length=20, default="", db_default="")
     failures = models.PositiveIntegerField(default=0, db_default=0)
     trouble = models.TextField(default="", db_default="")
     recorded_at = models.DateTimeField(null=True)
@@ -73,6 +79,10 @@ class Batch(models.Model):
                     + F("cancelled")
                 ),
             ),
+            models.CheckConstraint(
+                name="batch_nothing_leaves_without_a_lease",
+                condition=Q(leaving=[]) | Q(lease_until__isnull=False),
+            ),
         ]
         indexes = [
             # the top-up and the tick: batches of a campaign with work left
@@ -91,11 +101,7 @@ class Batch(models.Model):
 
 
 class DeliveryLog(models.Model):
-    """One mail to one recipient: the row exists before the mail, and keeps what became of it.
-
-    `declared_token` is the lease under which the mail is about to leave or has left without a recorded
-    answer; whoever finds it after that lease has ended must call the row unconfirmed.
-    """
+    """One mail to one recipient: the row exists before the mail, and keeps what became of it."""
 
     campaign = models.ForeignKey(
         Campaign, on_delete=models.CASCADE, related_name="deliveries", db_index=False
@@ -114,7 +120,6 @@ class DeliveryLog(models.Model):
     )
     attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
     not_before = models.DateTimeField(null=True)
-    declared_token = models.BigIntegerField(null=True)
     provider = models.CharField(max_length=20, default="", db_default="")
     provider_message_id = models.TextField(default="", db_default="")
     reason = models.TextField(default="", db_default="")

@@ -1,16 +1,36 @@
-"""From a provider's word to the ledger's."""
+"""What is written into a delivery, and how a provider's word becomes that."""
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from django.conf import settings
 
 from campaigns import retries
-from campaigns.ledger.rows import Change
 from campaigns.models import DeliveryStatus
 from campaigns.providers import Outcome, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to write into one delivery; `attempts` and `doubts` are what to add to its counts.
+
+    `again_after` says how long a deferred one waits, from the moment it is written.
+    """
+
+    delivery_id: int
+    status: DeliveryStatus
+    reason: str = ""
+    provider_message_id: str = ""
+    again_after: timedelta | None = None
+    attempts: int = 1
+    doubts: int = 0
+
+
+def unsent(delivery_id: int, reason: str = "") -> Change:
+    """Say of a delivery that was declared that it did not leave, which costs it no attempt."""
+    return Change(delivery_id, DeliveryStatus.PENDING, reason, attempts=0)
 
 
 def change_for(outcome: Outcome, *, attempts: int, jitter: Callable[[], float] = random.random) -> Change:
@@ -24,7 +44,7 @@ def change_for(outcome: Outcome, *, attempts: int, jitter: Callable[[], float] =
         case Verdict.REFUSED:
             return Change(outcome.delivery_id, DeliveryStatus.FAILED, outcome.reason)
         case Verdict.UNSENT:
-            return Change(outcome.delivery_id, DeliveryStatus.PENDING, outcome.reason, attempts=-1)
+            return unsent(outcome.delivery_id, outcome.reason)
         case Verdict.DEFERRED:
             return _again_or(DeliveryStatus.FAILED, outcome, attempts, jitter)
         case Verdict.UNCONFIRMED if settings.UNCONFIRMED_POLICY == "resend":
