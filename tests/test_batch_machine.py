@@ -29,21 +29,11 @@ from pytest_django import Settings
 from campaigns import dispatch, ledger, lifecycle, progress
 from campaigns.models import Audience, Batch, Campaign, DeliveryLog, EmailTemplate, Recipient, Suppression
 from campaigns.providers import Outcome, Verdict
+from tests.batch_model import FATES, ModelBatch, ModelRow
 from tests.campaign_helpers import clock, started
 
-OPEN = ("pending", "deferred")
 BATCH_SIZE, BATCHES = 3, 2
 EXAMPLES = os.environ.get("BATCH_MACHINE_EXAMPLES")
-
-# What a provider may do with a mail: (was it accepted?, what the worker hears).
-FATES = {
-    "accepted": (True, Verdict.ACCEPTED),
-    "refused": (False, Verdict.REFUSED),
-    "refused for now": (False, Verdict.DEFERRED),
-    "not taken": (False, Verdict.UNSENT),
-    "accepted in silence": (True, Verdict.UNCONFIRMED),
-    "lost in silence": (False, Verdict.UNCONFIRMED),
-}
 
 
 # What may happen, as often as it stands here.
@@ -57,61 +47,6 @@ HAPPENINGS = (
     *["finalize"] * 2,
     *("delete", "cancel", "publish", "take back"),
 )
-
-
-@dataclass
-class ModelRow:
-    """What is to be true of one row of the delivery log, and what really became of its mail."""
-
-    email: str
-    status: str = "pending"
-    declared: int | None = None
-    attempts: int = 0
-    doubts: int = 0
-    waits: bool = False
-    suppressed: bool = False
-    deleted: bool = False
-    accepted: int = 0
-
-    @property
-    def is_open(self) -> bool:
-        return self.status in OPEN
-
-    def become(self, status: str, *, waits: bool = False) -> None:
-        self.status, self.waits, self.declared = status, waits, None
-
-    def fall_into_doubt(self, tries: int) -> None:
-        """It left, or may have, and nobody knows what became of it; `tries` is how often it was tried."""
-        self.doubts += 1
-        again = settings.UNCONFIRMED_POLICY == "resend" and tries < settings.RETRY_MAX_ATTEMPTS
-        self.become("deferred" if again else "unconfirmed", waits=again)
-
-
-@dataclass
-class ModelBatch:
-    """What is to be true of one batch; `held` says under which token, if it is."""
-
-    rows: dict[int, ModelRow]
-    token: int = 0
-    held: int | None = None
-    expired: bool = False
-    rests: bool = False
-    published: bool = False
-
-    @property
-    def has_work(self) -> bool:
-        return any(row.is_open for row in self.rows.values())
-
-    @property
-    def is_free(self) -> bool:
-        return self.held is None and not self.rests and self.has_work
-
-    def end_lease(self) -> None:
-        """Settle what was leaving; the rest stays as it is."""
-        for row in self.rows.values():
-            if row.is_open and row.declared is not None:
-                row.fall_into_doubt(row.attempts)
-        self.held, self.expired, self.published = None, False, False
 
 
 @dataclass
@@ -216,7 +151,7 @@ class BatchMachine(RuleBasedStateMachine):
             (id for id, row in batch.rows.items() if row.is_open and not row.waits),
             key=lambda id: (batch.rows[id].attempts, id),
         )
-        no = {row.id: self._must_not_be_mailed(batch.rows[row.id]) for row in due}
+        no = {row.id: batch.rows[row.id].must_not_be_mailed for row in due}
         worker.read = {row.id: row.attempts for row in due if not no[row.id]}
         changes = [ledger.Change(id, status) for id, status in no.items() if status]  # type: ignore[arg-type]  # a status by its value
         if not changes:
@@ -235,7 +170,7 @@ class BatchMachine(RuleBasedStateMachine):
         held_back = {
             id: status
             for id, row in rows.items()
-            if row.is_open and row.declared is None and (status := self._must_not_be_mailed(row))
+            if row.is_open and row.declared is None and (status := row.must_not_be_mailed)
         }
         leaving = [id for id in ids if id not in held_back]
         refusal = self._refusal(worker, dict.fromkeys(leaving), running=True)
@@ -281,7 +216,7 @@ class BatchMachine(RuleBasedStateMachine):
         batch = self.batches[worker.lease.batch_id]
         batch.expired = False
         for id, verdict in answers.items():
-            self._answered(batch.rows[id], verdict, leaving[id] + 1)
+            batch.rows[id].answered(verdict, leaving[id] + 1)
             if verdict is Verdict.UNSENT:
                 worker.read[id] = leaving[id]  # for the next provider
 
@@ -385,7 +320,7 @@ class BatchMachine(RuleBasedStateMachine):
         if self.status == "cancelled":
             for batch in batches:
                 if batch.held is None and batch.has_work:
-                    self._cancel_rows(batch)
+                    batch.cancel()
         elif self.status == "in_progress" and not any(b.has_work or b.held is not None for b in batches):
             ends = Counter(row.status for row in self._all_rows())
             came_to_nothing = ends["failed"] and not ends["sent"] and not ends["unconfirmed"]
@@ -425,7 +360,7 @@ class BatchMachine(RuleBasedStateMachine):
                 [self.campaign.pk],
             )
             found = {id: tuple(rest) for id, *rest in cursor.fetchall()}
-        assert found == {id: _as_stored(batch) for id, batch in self.batches.items()}
+        assert found == {id: batch.as_stored() for id, batch in self.batches.items()}
 
     @invariant()
     def the_equation_closes(self) -> None:
@@ -468,44 +403,8 @@ class BatchMachine(RuleBasedStateMachine):
             step()
         return None
 
-    @staticmethod
-    def _answered(row: ModelRow, verdict: Verdict, tries: int) -> None:
-        match verdict:
-            case Verdict.ACCEPTED:
-                row.become("sent")
-            case Verdict.REFUSED:
-                row.become("failed")
-            case Verdict.UNSENT:
-                row.become("pending")
-                row.attempts -= 1
-            case Verdict.DEFERRED:
-                again = tries < settings.RETRY_MAX_ATTEMPTS
-                row.become("deferred" if again else "failed", waits=again)
-            case Verdict.UNCONFIRMED:
-                row.fall_into_doubt(tries)
-
-    @staticmethod
-    def _must_not_be_mailed(row: ModelRow) -> str:
-        if row.suppressed:
-            return "suppressed"
-        return "cancelled" if row.deleted else ""
-
-    @staticmethod
-    def _cancel_rows(batch: ModelBatch) -> None:
-        for row in batch.rows.values():
-            if row.is_open:
-                row.become("cancelled")
-        batch.rests = batch.published = False
-
     def _all_rows(self) -> list[ModelRow]:
         return [row for batch in self.batches.values() for row in batch.rows.values()]
-
-
-def _as_stored(batch: ModelBatch) -> tuple[object, ...]:
-    counts = Counter(row.status for row in batch.rows.values())
-    names = ("pending", "deferred", "sent", "failed", "suppressed", "unconfirmed", "cancelled")
-    held = batch.held is not None
-    return (batch.token, held, batch.expired, batch.rests, batch.published, *(counts[name] for name in names))
 
 
 @pytest.mark.django_db
