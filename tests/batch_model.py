@@ -26,7 +26,7 @@ class ModelRow:
 
     email: str
     status: str = "pending"
-    declared: int | None = None
+    leaving: bool = False
     attempts: int = 0
     doubts: int = 0
     waits: bool = False
@@ -39,10 +39,10 @@ class ModelRow:
         return self.status in OPEN
 
     def become(self, status: str, *, waits: bool = False) -> None:
-        self.status, self.waits, self.declared = status, waits, None
+        self.status, self.waits, self.leaving = status, waits, False
 
     def fall_into_doubt(self, tries: int) -> None:
-        """It left, or may have, and nobody knows what became of it; `tries` is how often it was tried."""
+        """It left, or may have, and nobody knows what became of it; `tries` counts this time, too."""
         self.doubts += 1
         again = settings.UNCONFIRMED_POLICY == "resend" and tries < settings.RETRY_MAX_ATTEMPTS
         self.become("deferred" if again else "unconfirmed", waits=again)
@@ -56,6 +56,7 @@ class ModelRow:
 
     def answered(self, verdict: Verdict, tries: int) -> None:
         """Take a provider's verdict on the `tries`-th try."""
+        self.attempts += verdict is not Verdict.UNSENT
         match verdict:
             case Verdict.ACCEPTED:
                 self.become("sent")
@@ -63,7 +64,6 @@ class ModelRow:
                 self.become("failed")
             case Verdict.UNSENT:
                 self.become("pending")
-                self.attempts -= 1
             case Verdict.DEFERRED:
                 again = tries < settings.RETRY_MAX_ATTEMPTS
                 self.become("deferred" if again else "failed", waits=again)
@@ -93,7 +93,8 @@ class ModelBatch:
     def end_lease(self) -> None:
         """Settle what was leaving; the rest stays as it is."""
         for row in self.rows.values():
-            if row.is_open and row.declared is not None:
+            if row.leaving:
+                row.attempts += 1
                 row.fall_into_doubt(row.attempts)
         self.held, self.expired, self.published = None, False, False
 

@@ -11,7 +11,7 @@ The runs of `make test` are always the same. For more of them, and others each t
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -27,7 +27,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from pytest_django import Settings
 
 from campaigns import dispatch, ledger, lifecycle, progress
-from campaigns.models import Audience, Batch, Campaign, DeliveryLog, EmailTemplate, Recipient, Suppression
+from campaigns.models import (
+    Audience,
+    Batch,
+    Campaign,
+    DeliveryLog,
+    DeliveryStatus,
+    EmailTemplate,
+    Recipient,
+    Suppression,
+)
 from campaigns.providers import Outcome, Verdict
 from tests.batch_model import FATES, ModelBatch, ModelRow
 from tests.campaign_helpers import clock, started
@@ -37,7 +46,17 @@ EXAMPLES = os.environ.get("BATCH_MACHINE_EXAMPLES")
 
 
 # What may happen, as often as it stands here.
-OF_A_WORKER = (*["go on"] * 8, "read again", "renew", "release", "rest", "sleep", "lose the lease", "die")
+OF_A_WORKER = (
+    *["go on"] * 8,
+    "read again",
+    "record",
+    "renew",
+    "release",
+    "rest",
+    "sleep",
+    "lose the lease",
+    "die",
+)
 HAPPENINGS = (
     *OF_A_WORKER,
     *["claim"] * 4,
@@ -57,9 +76,9 @@ class Worker:
     read: dict[int, int] = field(default_factory=dict)
     """The rows it may still declare, with their attempts when it read them."""
     leaving: dict[int, int] = field(default_factory=dict)
-    """The rows it declared."""
-    answers: dict[int, Verdict] | None = None
-    """What the provider said of them, once it was asked."""
+    """The rows it declared and has not handed over."""
+    answers: dict[int, tuple[Verdict, int]] = field(default_factory=dict)
+    """What the provider said of them on which try: its lease keeps it until the next step."""
 
 
 class BatchMachine(RuleBasedStateMachine):
@@ -118,10 +137,12 @@ class BatchMachine(RuleBasedStateMachine):
                     self._go_on(worker, data)
                     if self.refused:
                         break
-            case "read again" if worker.answers is None and not worker.leaving:
+            case "read again" if not worker.answers and not worker.leaving:
                 self._read(worker)
             case "renew":
                 self._renew(worker)
+            case "record" if not worker.leaving:
+                self._record(worker)
             case "release" | "rest":
                 self._release(worker, rest=what == "rest")
             case "sleep":
@@ -134,12 +155,12 @@ class BatchMachine(RuleBasedStateMachine):
 
     def _go_on(self, worker: Worker, data: st.DataObject) -> None:
         """Take the worker's natural next step, whatever became of its lease meanwhile."""
-        if worker.answers is not None:
-            self._record(worker)
-        elif worker.leaving:
+        if worker.leaving:
             self._send(worker, data)
         elif worker.read:
             self._declare(worker, data)
+        elif worker.answers:
+            self._release(worker, rest=False)
         else:
             self._read(worker)
 
@@ -153,88 +174,93 @@ class BatchMachine(RuleBasedStateMachine):
         )
         no = {row.id: batch.rows[row.id].must_not_be_mailed for row in due}
         worker.read = {row.id: row.attempts for row in due if not no[row.id]}
-        changes = [ledger.Change(id, status) for id, status in no.items() if status]  # type: ignore[arg-type]  # a status by its value
+        changes = [
+            ledger.Change(id, DeliveryStatus(status), attempts=0) for id, status in no.items() if status
+        ]
         if not changes:
             return
-        refusal = self._refusal(worker, {change.delivery_id: None for change in changes})
-        self._step(refusal, partial(ledger.record, worker.lease, changes, declared=False))
+        ruled_out = [batch.rows[change.delivery_id] for change in changes]
+        refusal = self._refusal(worker, ruled_out)
+        if any(row.leaving for row in ruled_out):
+            refusal = ledger.LeaseLost
+        self._step(refusal, partial(ledger.rule_out, worker.lease, changes))
         if not refusal:
-            batch.expired = False
-            for change in changes:
-                batch.rows[change.delivery_id].become(change.status)
+            for row, change in zip(ruled_out, changes, strict=True):
+                row.become(change.status)
 
     def _declare(self, worker: Worker, data: st.DataObject) -> None:
+        """Declare some of what was read, which writes the answers to what was declared before."""
         ids = data.draw(st.lists(st.sampled_from(sorted(worker.read)), min_size=1, unique=True))
         batch = self.batches[worker.lease.batch_id]
         rows = {id: batch.rows[id] for id in ids}
-        held_back = {
-            id: status
-            for id, row in rows.items()
-            if row.is_open and row.declared is None and (status := row.must_not_be_mailed)
-        }
-        leaving = [id for id in ids if id not in held_back]
-        refusal = self._refusal(worker, dict.fromkeys(leaving), running=True)
+        held_back = {id: status for id, row in rows.items() if (status := row.must_not_be_mailed)}
+        refusal = self._refusal(worker, rows.values(), running=True)
         found = self._step(refusal, lambda: ledger.declare(worker.lease, ids, "smtp"))
         if refusal:
             return
         assert found == set(held_back)
+        self._answers_are_written(worker)
         batch.expired = False
-        for id, status in held_back.items():
-            rows[id].become(status)
-        for id in leaving:
-            rows[id].declared = worker.lease.token
-            rows[id].attempts += 1
-        worker.leaving = {id: worker.read[id] for id in leaving}
-        worker.read = {id: attempts for id, attempts in worker.read.items() if id not in ids}
+        for id, row in rows.items():
+            if id in held_back:
+                row.become(held_back[id])
+            else:
+                row.leaving = True
+                worker.leaving[id] = worker.read[id]
+            del worker.read[id]
 
     def _send(self, worker: Worker, data: st.DataObject) -> None:
         """Hand over what was declared, after the look at the lease that each worker takes before it."""
         batch = self.batches[worker.lease.batch_id]
         if not worker.lease.is_good():
-            refusal = self._refusal(worker, {}, running=True)
+            refusal = self._refusal(worker, running=True)
             self._step(refusal, lambda: ledger.renew(worker.lease))
             if refusal:
                 return
             batch.expired = False
         assert batch.held == worker.lease.token, "it would send without a lease"
-        worker.answers = {}
-        for id in worker.leaving:
-            accepted, worker.answers[id] = FATES[data.draw(st.sampled_from(sorted(FATES)))]
+        for id, attempts in worker.leaving.items():
+            accepted, verdict = FATES[data.draw(st.sampled_from(sorted(FATES)))]
             batch.rows[id].accepted += accepted
+            worker.answers[id] = (verdict, attempts + 1)
+            if verdict is Verdict.UNSENT:
+                worker.read[id] = attempts  # for the next provider
+        worker.leaving = {}
+        worker.lease.answers += [
+            ledger.change_for(Outcome(id, verdict), attempts=tries, jitter=lambda: 0.5)
+            for id, (verdict, tries) in worker.answers.items()
+        ]
 
     def _record(self, worker: Worker) -> None:
-        leaving, answers = worker.leaving, worker.answers or {}
-        worker.leaving, worker.answers = {}, None
-        changes = [
-            ledger.change_for(Outcome(id, verdict), attempts=leaving[id] + 1, jitter=lambda: 0.5)
-            for id, verdict in answers.items()
-        ]
-        refusal = self._refusal(worker, dict.fromkeys(leaving, worker.lease.token))
-        self._step(refusal, lambda: ledger.record(worker.lease, changes))
-        if refusal:
-            return
-        batch = self.batches[worker.lease.batch_id]
-        batch.expired = False
-        for id, verdict in answers.items():
-            batch.rows[id].answered(verdict, leaving[id] + 1)
-            if verdict is Verdict.UNSENT:
-                worker.read[id] = leaving[id]  # for the next provider
+        """Write the answers by themselves, as before a long wait."""
+        refusal = self._refusal(worker)
+        self._step(refusal, lambda: ledger.record(worker.lease))
+        if not refusal:
+            self._answers_are_written(worker)
+            self.batches[worker.lease.batch_id].expired = False
 
     def _release(self, worker: Worker, *, rest: bool) -> None:
         batch = self.batches[worker.lease.batch_id]
-        refusal = self._refusal(worker, {})
+        refusal = self._refusal(worker)
         wait = timedelta(minutes=5) if rest else None
         self._step(refusal, lambda: ledger.release(worker.lease, wait=wait, failed=rest))
-        worker.leaving, worker.answers = {}, None  # it is done, and knows it
+        worker.leaving = {}  # it is done, and knows it
         if not refusal:
+            self._answers_are_written(worker)
             batch.end_lease()
             still_open = [row for row in batch.rows.values() if row.is_open]
-            all_wait = bool(still_open) and all(row.waits for row in still_open)
             # it is not due before its first deferred row, unless something is pending
-            batch.rests = rest or (all_wait and all(row.status == "deferred" for row in still_open))
+            all_wait = bool(still_open) and all(row.waits for row in still_open)
+            batch.rests = rest or all_wait
+
+    def _answers_are_written(self, worker: Worker) -> None:
+        rows = self.batches[worker.lease.batch_id].rows
+        for id, (verdict, tries) in worker.answers.items():
+            rows[id].answered(verdict, tries)
+        worker.answers = {}
 
     def _renew(self, worker: Worker) -> None:
-        refusal = self._refusal(worker, {}, running=True)
+        refusal = self._refusal(worker, running=True)
         self._step(refusal, lambda: ledger.renew(worker.lease))
         if not refusal:
             self.batches[worker.lease.batch_id].expired = False
@@ -333,7 +359,7 @@ class BatchMachine(RuleBasedStateMachine):
         with connection.cursor() as cursor:
             cursor.execute(
                 """
-                SELECT id, status, declared_token, attempts, doubts,
+                SELECT id, status, attempts, doubts,
                        coalesce(not_before > clock_timestamp(), false)
                   FROM campaigns_deliverylog WHERE campaign_id = %s
                 """,
@@ -341,7 +367,7 @@ class BatchMachine(RuleBasedStateMachine):
             )
             found = {id: tuple(rest) for id, *rest in cursor.fetchall()}
         assert found == {
-            id: (row.status, row.declared, row.attempts, row.doubts, row.waits)
+            id: (row.status, row.attempts, row.doubts, row.waits)
             for batch in self.batches.values()
             for id, row in batch.rows.items()
         }
@@ -374,16 +400,19 @@ class BatchMachine(RuleBasedStateMachine):
             assert row.status != "sent" or row.accepted
 
     @invariant()
-    def what_is_leaving_leaves_under_the_lease_that_is_held(self) -> None:
-        for batch in self.batches.values():
-            assert {row.declared for row in batch.rows.values()} <= {None, batch.held}
+    def what_is_leaving_leaves_under_a_lease(self) -> None:
+        found = dict(Batch.objects.filter(campaign=self.campaign).values_list("id", "leaving"))
+        for id, batch in self.batches.items():
+            leaving = {row_id for row_id, row in batch.rows.items() if row.leaving}
+            assert set(found[id]) == leaving
+            assert not leaving or batch.held is not None
 
     # --- The model's own rules ----------------------------------------------------------------------
 
     def _refusal(
-        self, worker: Worker, expected: dict[int, int | None], *, running: bool = False
+        self, worker: Worker, to_be_open: Iterable[ModelRow] = (), *, running: bool = False
     ) -> type[Exception] | None:
-        """Return what a step under this lease has to raise: `expected` is the mark of each open row."""
+        """Return what a step under this lease has to raise, if it has to."""
         batch = self.batches[worker.lease.batch_id]
         if batch.held != worker.lease.token:
             return ledger.LeaseLost
@@ -391,9 +420,7 @@ class BatchMachine(RuleBasedStateMachine):
             return ledger.CampaignHeld
         if running and batch.expired:
             return ledger.LeaseLost
-        rows = batch.rows
-        as_read = all(rows[id].is_open and rows[id].declared == mark for id, mark in expected.items())
-        return None if as_read else ledger.LeaseLost
+        return None if all(row.is_open for row in to_be_open) else ledger.LeaseLost
 
     def _step(self, refusal: type[Exception] | None, step: Callable[[], object]) -> object:
         if refusal is None:
