@@ -94,11 +94,12 @@ def start_campaign_send(campaign_id: int) -> None:
 def send_batch(self: "Task[[int], None]", batch_id: int) -> None:
     """Send what is due in one batch, then look for the campaign's next ones."""
     owner = f"{self.request.hostname} {self.request.id}"
-    campaign_id = delivery.send_batch(
-        batch_id, owner=owner, line=configured_line(), stopping=_is_shutting_down
-    )
-    if campaign_id is not None:
-        _go_on(campaign_id)
+    handled = delivery.send_batch(batch_id, owner=owner, line=configured_line(), stopping=_is_shutting_down)
+    if handled is None:
+        return
+    if handled.rest is not None and handled.rest <= LONGEST_COUNTDOWN:
+        publish(send_batch, [(batch_id,)], countdown=math.ceil(handled.rest))
+    _go_on(handled.campaign_id)
 
 
 @shared_task
@@ -137,16 +138,17 @@ def hint(task: "Task[..., object]", *args: object) -> bool:
     return publish(task, [args]) == 1
 
 
-def publish(task: "Task[..., object]", messages: Sequence[tuple[object, ...]]) -> int:
+def publish(task: "Task[..., object]", messages: Sequence[tuple[object, ...]], *, countdown: int = 0) -> int:
     """Publish one message for each tuple of arguments and return how many the broker took, in order.
 
-    A broker that is away or hangs costs a few seconds, not more: a person may be waiting for the answer.
+    With `countdown` they are for so many seconds later. A broker that is away or hangs costs a few seconds,
+    not more: a person may be waiting for the answer.
     """
     taken = 0
     try:
         with broker.connected() as connection:
             for arguments in messages:
-                task.apply_async(arguments, connection=connection, retry=False)  # type: ignore[call-arg]  # Celery's stubs lack it
+                task.apply_async(arguments, connection=connection, countdown=countdown, retry=False)  # type: ignore[call-arg]  # Celery's stubs lack it
                 taken += 1
     except broker.BrokerAway as error:
         logger.warning(

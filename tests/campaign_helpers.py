@@ -6,6 +6,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from campaigns import delivery, dispatch, ledger, lifecycle, progress
+from campaigns.delivery import Handled
 from campaigns.models import Batch, Campaign, DeliveryLog
 from campaigns.providers import Line
 
@@ -25,7 +26,7 @@ def started(campaign: Campaign) -> list[int]:
     return list(Batch.objects.filter(campaign=campaign).order_by("number").values_list("id", flat=True))
 
 
-def send(batch_id: int, line: Line) -> int | None:
+def send(batch_id: int, line: Line) -> Handled | None:
     return delivery.send_batch(batch_id, owner="a test", line=line)
 
 

@@ -10,7 +10,7 @@ from django.db.models import F
 from pytest_django import Settings
 from redis import Redis
 
-from campaigns import delivery, ledger, lifecycle
+from campaigns import delivery, ledger, lifecycle, sending
 from campaigns.ledger import rows
 from campaigns.ledger.steps import Cursor
 from campaigns.models import Batch, Campaign, DeliveryStatus, Recipient, Suppression
@@ -28,7 +28,7 @@ class TestSending:
         self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line
     ) -> None:
         (batch_id,) = started(campaign)
-        assert send(batch_id, smtp_line) == campaign.pk
+        assert send(batch_id, smtp_line) == delivery.Handled(campaign.pk, None)
         assert smtp.recipients == EVERYBODY
         assert counts(campaign) == {"sent": 5}
         first = row("p0@example.com")
@@ -250,7 +250,7 @@ class TestLease:
     ) -> None:
         (batch_id,) = started(campaign)
         asked = iter([True, False])
-        monkeypatch.setattr(delivery._Sending, "_still_ours", lambda sending: next(asked, False))
+        monkeypatch.setattr(sending.Sending, "_still_ours", lambda sending: next(asked, False))
         send(batch_id, smtp_line)
         assert smtp.recipients == ["p0@example.com"]
         assert counts(campaign) == {"sent": 1, "pending": 4}

@@ -6,7 +6,7 @@ import pytest
 from pytest_django import Settings
 from redis import Redis
 
-from campaigns import delivery
+from campaigns import sending
 from campaigns.breaker import Breaker, Position
 from campaigns.models import Batch, Campaign
 from campaigns.providers import Line, Smtp
@@ -181,6 +181,22 @@ class TestBreaker:
         assert smtp.recipients == []
         assert counts(campaign) == {"pending": 5}
 
+    def test_a_long_pause_is_not_waited_for_where_there_is_another_provider(
+        self,
+        campaign: Campaign,
+        sendgrid: SendGridServer,
+        smtp: SmtpServer,
+        both_lines: Line,
+        settings: Settings,
+    ) -> None:
+        settings.CAMPAIGN_BATCH_SIZE = 1
+        sendgrid.answers.append((429, {"Retry-After": "3600"}, ""))
+        for batch_id in started(campaign):
+            send(batch_id, both_lines)
+        assert len(sendgrid.requests) == 1
+        assert smtp.recipients == EVERYBODY
+        assert counts(campaign) == {"sent": 5}
+
     def test_a_campaign_whose_sender_is_refused_does_not_open_it_for_the_others(
         self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, settings: Settings
     ) -> None:
@@ -214,7 +230,7 @@ class TestBreaker:
     def test_a_campaign_paused_meanwhile_does_not_open_it(
         self, campaign: Campaign, smtp_line: Line, redis: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(delivery._Sending, "_still_ours", lambda sending: False)
+        monkeypatch.setattr(sending.Sending, "_still_ours", lambda sending: False)
         (batch_id,) = started(campaign)
         for _ in range(4):
             send(batch_id, smtp_line)
