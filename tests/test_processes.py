@@ -53,6 +53,17 @@ class TestKillMinusNine:
         assert set(_emails(campaign, "sent")) <= set(written)
 
 
+class TestShortRest:
+    def test_of_a_batch_needs_no_tick(self, campaign: Campaign, smtp: SmtpServer) -> None:
+        smtp.rcpt = {"p2@example.com": "421 4.7.0 enough for this connection"}
+        actions.start(campaign.pk, now=clock())
+        with celery(*SENDER, env=environment(EMAIL_PORT=str(smtp.port))):
+            wait_until(lambda: len(smtp.accepted) == 2, seconds=30, what="the connection ended")
+            smtp.rcpt = {}
+            wait_until(lambda: len(smtp.accepted) == 4, seconds=20, what="the batch taken up again")
+        assert counts(campaign) == {"sent": 4, "deferred": 1}
+
+
 class TestZombie:
     """A sender that is stopped (SIGSTOP) past its lease, and goes on when others have done its work."""
 
@@ -97,7 +108,7 @@ class TestSettling:
         with celery(*SENDER, env=env):
             actions.start(campaign.pk, now=clock())
             wait_until(lambda: _emails(campaign, "unconfirmed") == ["p4@example.com"], what="one in doubt")
-            smtp.drop.clear()
+            smtp.rcpt = {}
             wait_until(lambda: _ended(campaign), seconds=60, what="the campaign ended")
             command = ("settle_unconfirmed", str(campaign.pk), "send_again", "--by", boss.email, "--json")
             said = subprocess.run(
