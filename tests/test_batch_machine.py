@@ -53,7 +53,7 @@ OF_A_WORKER = (
     "renew",
     "release",
     "rest",
-    "sleep",
+    *["sleep"] * 4,
     "lose the lease",
     "die",
 )
@@ -147,6 +147,7 @@ class BatchMachine(RuleBasedStateMachine):
                 self._release(worker, rest=what == "rest")
             case "sleep":
                 self._outsleep_the_lease(worker)
+                self._go_on(worker, data)
             case "lose the lease":
                 self._outsleep_the_lease(worker)
                 self._take_back()
@@ -275,7 +276,7 @@ class BatchMachine(RuleBasedStateMachine):
                 self._delete_recipient(number)
             case "pause or resume":
                 self._pause_or_resume()
-            case "cancel" if number < 3:
+            case "cancel" if number < 2:
                 self._cancel()
             case "finalize":
                 self._finalize()
