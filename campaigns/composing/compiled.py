@@ -15,6 +15,7 @@ from campaigns.composing.headers import single_line
 from campaigns.composing.plain_text import plain_text_template
 
 Context = Mapping[str, Any]
+Tidy = Callable[[str], str]
 
 # what Jinja2 and its filters raise where values do not fit; `truncate` asserts
 _MISFITS = (
@@ -60,9 +61,9 @@ class Sender:
     reply_to: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CompiledMessage:
-    """A campaign's message, ready for any number of recipients."""
+    """A campaign's message, ready for any number of recipients; one is equal only to itself."""
 
     sender: Sender
     subject: CompiledText
@@ -86,27 +87,33 @@ def compile_message(sender: Sender, *, subject: str, html: str, text: str) -> Co
     """
     return CompiledMessage(
         sender=sender,
-        subject=_one_line(_compile("subject", subject, PLAIN)),
-        html=_compile("HTML", html, HTML) if html else None,
-        text=_compile("text", text or plain_text_template(html), PLAIN),
+        subject=_compile("subject", subject, PLAIN, single_line),
+        html=_compile("HTML", html, HTML, plain_line_ends) if html else None,
+        text=_compile("text", text or plain_text_template(html), PLAIN, plain_line_ends),
     )
 
 
-def _compile(part: str, source: str, environment: FieldsEnvironment) -> CompiledText:
+def plain_line_ends(text: str) -> str:
+    """Return `text` with a newline at each line end, however it was written."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _compile(part: str, source: str, environment: FieldsEnvironment, tidy: Tidy) -> CompiledText:
+    """Cut a template into pieces. What a slot becomes is tidied by itself, whatever stands beside it."""
     tree = parse(part, source, environment)
     pieces: list[str | Slot] = []
     for node in tree.body:
         for piece in node.nodes if isinstance(node, nodes.Output) else [node]:
             if isinstance(piece, nodes.TemplateData):
-                pieces.append(piece.data)
+                pieces.append(tidy(piece.data))
             else:
-                pieces.append(Slot(_filler(piece, environment)))
+                pieces.append(Slot(_filler(piece, environment, tidy)))
     return CompiledText(tuple(pieces), frozenset(find_undeclared_variables(tree)))
 
 
-def _filler(node: nodes.Node, environment: FieldsEnvironment) -> Callable[[Context], str]:
+def _filler(node: nodes.Node, environment: FieldsEnvironment, tidy: Tidy) -> Callable[[Context], str]:
     if isinstance(node, nodes.Name):
-        return _field(node.name, autoescape=bool(environment.autoescape))
+        return _field(node.name, tidy, autoescape=bool(environment.autoescape))
     statement = nodes.Output([node]) if isinstance(node, nodes.Expr) else node
     tree = nodes.Template([statement], lineno=1)
     tree.set_environment(environment)
@@ -114,35 +121,20 @@ def _filler(node: nodes.Node, environment: FieldsEnvironment) -> Callable[[Conte
 
     def fill(context: Context) -> str:
         try:
-            return bounded(template.generate(context))
+            return tidy(bounded(template.generate(context)))
         except _MISFITS as error:
             raise CannotRender(f"template, line {node.lineno}: {error}") from error
 
     return fill
 
 
-def _field(name: str, *, autoescape: bool) -> Callable[[Context], str]:
+def _field(name: str, tidy: Tidy, *, autoescape: bool) -> Callable[[Context], str]:
     """Fill a slot that is just a field, which most are, without starting Jinja2 for it."""
 
     def fill(context: Context) -> str:
         value = context.get(name)
         if value is None:
             return ""
-        return str(escape(value)) if autoescape else str(value)
+        return tidy(str(escape(value)) if autoescape else str(value))
 
     return fill
-
-
-def _one_line(text: CompiledText) -> CompiledText:
-    """Keep line breaks and other control characters of values out of a header."""
-    return CompiledText(
-        tuple(
-            single_line(piece) if isinstance(piece, str) else _single_line_slot(piece)
-            for piece in text.pieces
-        ),
-        text.variables,
-    )
-
-
-def _single_line_slot(slot: Slot) -> Slot:
-    return Slot(lambda context: single_line(slot.fill(context)))

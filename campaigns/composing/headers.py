@@ -27,8 +27,11 @@ def text_field(name: str, value: str) -> str:
     """Return a field of free text, such as Subject."""
     value = single_line(value)
     if _is_plain(value):
+        if len(name) + len(value) <= LINE - 2:
+            return f"{name}: {value}"
         folded = _folded(f"{name}: {value}")
-        if all(len(line) <= LINE for line in folded):
+        # a first line without any text would give its fold back as a blank
+        if folded[0] != f"{name}:" and all(len(line) <= LINE for line in folded):
             return "\r\n".join(folded)
     return f"{name}: {_encoded(value)}"
 
@@ -41,8 +44,9 @@ def address_field(name: str, display_name: str, address: str) -> str:
     if not display_name:
         return f"{name}: {address}"
     if _is_plain(display_name) and len(display_name) <= LONGEST_TOKEN // 2:
-        escaped = re.sub(r'(["\\])', r"\\\1", display_name)
-        return "\r\n".join(_folded(f'{name}: "{escaped}" <{address}>'))
+        escaped = display_name.replace("\\", "\\\\").replace('"', '\\"')
+        line = f'{name}: "{escaped}" <{address}>'
+        return line if len(line) <= LINE else "\r\n".join(_folded(line))
     return f"{name}: {_encoded(display_name)}\r\n <{address}>"
 
 
@@ -75,11 +79,11 @@ def _encoded(value: str) -> str:
 
 def _chunks(value: str) -> Iterator[bytes]:
     """Cut text into UTF-8 pieces of at most _WORD_BYTES, never inside a character (RFC 2047 §5)."""
-    chunk = b""
-    for character in value:
-        encoded = character.encode()
-        if len(chunk) + len(encoded) > _WORD_BYTES:
-            yield chunk
-            chunk = b""
-        chunk += encoded
-    yield chunk
+    encoded, start = value.encode(), 0
+    while len(encoded) - start > _WORD_BYTES:
+        end = start + _WORD_BYTES
+        while encoded[end] & 0xC0 == 0x80:  # a byte within a character
+            end -= 1
+        yield encoded[start:end]
+        start = end
+    yield encoded[start:]

@@ -1,53 +1,82 @@
-"""One mail as the bytes that SMTP carries."""
+"""One mail as the bytes that SMTP carries: what is the same for everybody is encoded once."""
 
-import re
-from binascii import b2a_qp
-from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
-from campaigns.composing.compiled import CompiledMessage
+from campaigns.composing.compiled import CompiledMessage, Sender
 from campaigns.composing.headers import address_field, text_field, token_field
-from campaigns.composing.letters import Letter, Rendered, personal_headers
+from campaigns.composing.letters import Letter, personal_headers
+from campaigns.composing.quoted_printable import Spliced, is_empty
 
 # In quoted-printable text "=" is followed by two digits or a line end, so no content can hold this.
-_BOUNDARY = "=_alternative"
-_LINE_END = re.compile("\r\n?")
+_BOUNDARY = b"=_alternative"
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What of a message is the same for everybody, as bytes; and the parts that are filled for each."""
+
+    fields: bytes
+    text: Spliced
+    html: Spliced | None
 
 
 def build_mime(message: CompiledMessage, letter: Letter, *, now: datetime) -> bytes:
     """Return the mail of RFC 5322 with CRLF line ends, text first and HTML as its alternative.
 
-    It is ASCII throughout, for servers without 8BITMIME. `now` becomes the Date header. Raises
-    ValueError where an address cannot be written in a header.
+    It is ASCII throughout, for servers without 8BITMIME, ends with a line end and has no line that begins
+    with a dot, so that it may follow SMTP's DATA as it is. `now` becomes the Date header. Raises
+    ValueError where an address cannot be written in a header, CannotRender where the values do not fit.
     """
-    rendered = Rendered.of(message, letter)
-    head = "\r\n".join(_fields(message, letter, rendered, now)) + "\r\n"
-    text = _part("plain", rendered.text)
-    if not rendered.html:
-        return head.encode("ascii") + text
-    html = _part("html", rendered.html)
-    opening = f'Content-Type: multipart/alternative; boundary="{_BOUNDARY}"\r\n'
-    between, end = f"\r\n--{_BOUNDARY}\r\n".encode(), f"\r\n--{_BOUNDARY}--\r\n".encode()
-    return b"".join((head.encode("ascii"), opening.encode(), between, text, between, html, end))
+    frame = _frame(message)
+    head = _personal_fields(message, letter, now).encode("ascii") + frame.fields
+    text = frame.text.fill(letter.context)
+    html = frame.html.fill(letter.context) if frame.html else b""
+    if frame.html and (frame.html.never_empty or not is_empty(html)):
+        return b"".join((head, _OPENING, _TEXT, text, _NEXT, _HTML, html, _END))
+    return b"".join((head, _TEXT, text, b"" if text.endswith(b"\r\n") else b"\r\n"))
 
 
-def _fields(message: CompiledMessage, letter: Letter, rendered: Rendered, now: datetime) -> Iterator[str]:
-    sender = message.sender
-    yield text_field("Subject", rendered.subject)
-    yield address_field("From", sender.name, sender.email)
-    yield address_field("To", letter.name, letter.email)
-    if sender.reply_to:
-        yield address_field("Reply-To", "", sender.reply_to)
-    yield f"Date: {format_datetime(now)}"
-    for name, value in personal_headers(letter).items():
-        yield token_field(name, value)
-    yield "MIME-Version: 1.0"
-
-
-def _part(subtype: str, text: str) -> bytes:
-    head = (
-        f"Content-Type: text/{subtype}; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+def _part_head(subtype: bytes) -> bytes:
+    return (
+        b"Content-Type: text/%b; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+        % subtype
     )
-    encoded = b2a_qp(_LINE_END.sub("\n", text).encode(), istext=True)
-    return head.encode() + encoded.replace(b"\n", b"\r\n")
+
+
+_TEXT, _HTML = _part_head(b"plain"), _part_head(b"html")
+_NEXT = b"\r\n--%b\r\n" % _BOUNDARY
+_OPENING = b'Content-Type: multipart/alternative; boundary="%b"\r\n%b' % (_BOUNDARY, _NEXT)
+_END = b"\r\n--%b--\r\n" % _BOUNDARY
+
+
+@lru_cache(maxsize=16)
+def _frame(message: CompiledMessage) -> _Frame:
+    return _Frame(
+        fields=("\r\n".join(_common_fields(message.sender)) + "\r\n").encode("ascii"),
+        text=Spliced(message.text.pieces),
+        html=Spliced(message.html.pieces) if message.html else None,
+    )
+
+
+def _common_fields(sender: Sender) -> list[str]:
+    reply_to = [address_field("Reply-To", "", sender.reply_to)] if sender.reply_to else []
+    return [address_field("From", sender.name, sender.email), *reply_to, "MIME-Version: 1.0"]
+
+
+def _personal_fields(message: CompiledMessage, letter: Letter, now: datetime) -> str:
+    fields = [
+        text_field("Subject", message.subject.render(letter.context)),
+        address_field("To", letter.name, letter.email),
+        _date_field(now.replace(microsecond=0)),
+        *(token_field(name, value) for name, value in personal_headers(letter).items()),
+        "",
+    ]
+    return "\r\n".join(fields)
+
+
+@lru_cache(maxsize=4)
+def _date_field(now: datetime) -> str:
+    return f"Date: {format_datetime(now)}"
