@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 from redis import Redis
 
@@ -138,8 +138,10 @@ def guarded(sending: Sending, breaker: Breaker) -> Iterator[None]:
         ) from is_open
     undecided = True
     try:
-        with closing(sending.provider):
+        try:
             yield
+        finally:
+            sending.provider.rest()
         undecided = False
         breaker.succeeded()
     except MustWait as wait:  # our own limit, which says nothing of the provider

@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 from campaigns import throttle
 from campaigns.models import Audience, Campaign, EmailTemplate, Recipient
 from campaigns.providers import Line, SendGrid, Smtp
-from campaigns.providers.smtp import SmtpAccount
+from campaigns.providers.conversation import SmtpAccount
 from campaigns.throttle import Limit
 from tests.api_helpers import PASSWORD, client_of
 from tests.campaign_helpers import NOW

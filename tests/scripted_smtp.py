@@ -9,7 +9,7 @@ from typing import Any
 
 from campaigns.composing import Letter
 from campaigns.providers import Sending, Smtp, Verdict
-from campaigns.providers.smtp import SmtpAccount
+from campaigns.providers.conversation import SmtpAccount
 from campaigns.throttle import Limit
 from tests.letters import message
 

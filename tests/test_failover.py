@@ -10,7 +10,7 @@ from campaigns import sending
 from campaigns.breaker import Breaker, Position
 from campaigns.models import Batch, Campaign
 from campaigns.providers import Line, Smtp
-from campaigns.providers.smtp import SmtpAccount
+from campaigns.providers.conversation import SmtpAccount
 from campaigns.throttle import Limit
 from tests.campaign_helpers import clock, counts, let_time_pass, row, send, started
 from tests.mail_servers import SendGridServer, SmtpServer

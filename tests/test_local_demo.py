@@ -9,7 +9,7 @@ from redis import Redis
 from campaigns import dispatch
 from campaigns.models import Campaign, DeliveryLog, Suppression
 from campaigns.providers import Line, Smtp
-from campaigns.providers.smtp import SmtpAccount
+from campaigns.providers.conversation import SmtpAccount
 from campaigns.throttle import Limit
 from mailer_project.local import mailbox
 from mailer_project.management.commands.run_demo import SAMPLE, addresses_in, problems_of

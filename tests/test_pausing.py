@@ -12,7 +12,7 @@ from redis import Redis
 from campaigns import dispatch, lifecycle
 from campaigns.models import Batch, Campaign
 from campaigns.providers import Line, Smtp
-from campaigns.providers.smtp import SmtpAccount
+from campaigns.providers.conversation import SmtpAccount
 from campaigns.throttle import Limit
 from tests.campaign_helpers import clock, counts, let_time_pass, send, started
 from tests.mail_servers import SendGridServer, SmtpServer

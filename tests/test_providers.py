@@ -8,7 +8,7 @@ import pytest
 
 from campaigns.composing import CompiledMessage, Letter
 from campaigns.providers import Outcome, Provider, SendGrid, Smtp, Trouble, Verdict
-from campaigns.providers.smtp import SmtpAccount
+from campaigns.providers.conversation import SmtpAccount
 from campaigns.throttle import Limit
 from tests.letters import letters, message
 from tests.mail_servers import SendGridServer, SmtpServer, sendgrid_server, smtp_server

@@ -14,7 +14,7 @@ from campaigns import dispatch, ledger, lifecycle, throttle, vitals, watchdog
 from campaigns.breaker import Breaker
 from campaigns.models import Audience, Batch, Campaign, EmailTemplate
 from campaigns.providers import Line, Smtp
-from campaigns.providers.smtp import SmtpAccount
+from campaigns.providers.conversation import SmtpAccount
 from campaigns.tasks import check_scheduled_campaigns
 from campaigns.throttle import Limit
 from tests.campaign_helpers import clock, send, started

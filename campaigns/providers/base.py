@@ -1,6 +1,6 @@
 """The story of one send, and the words in which a provider answers.
 
-A provider is opened once per batch. It splits the letters into groups that may leave together
+A provider is opened before each group and rests between batches. It splits the letters into groups that may leave together
 (`groups`), and sends one group at a time (`send`). The caller writes down what is about to leave before
 each `send`, and what came of it after; so a group is also the most that a crash can leave in doubt.
 
@@ -90,6 +90,10 @@ class Provider(ABC):
     @abstractmethod
     def open(self) -> None:
         """Make ready to send, if it is not; raises Trouble when the other side is away or refuses us."""
+
+    @abstractmethod
+    def rest(self) -> None:
+        """Note that a batch is done: what can be used for the next one is kept; never raises."""
 
     @abstractmethod
     def close(self) -> None:

@@ -10,8 +10,9 @@ from redis import Redis
 
 from campaigns import throttle
 from campaigns.providers.base import Provider
+from campaigns.providers.conversation import SmtpAccount
 from campaigns.providers.sendgrid import SendGrid
-from campaigns.providers.smtp import Smtp, SmtpAccount
+from campaigns.providers.smtp import Smtp
 from campaigns.throttle import Limit
 
 

@@ -82,8 +82,11 @@ class SendGrid(Provider):
             self._pool.clear()
         self._used_at = time.monotonic()
 
-    def close(self) -> None:
+    def rest(self) -> None:
         self._used_at = time.monotonic()
+
+    def close(self) -> None:
+        self._pool.clear()
 
     def groups(self, message: CompiledMessage, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
         together = [letter for letter in letters if _fits(message, letter)]
