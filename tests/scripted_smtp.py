@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from typing import Any
 
 from campaigns.composing import Letter
@@ -34,7 +35,10 @@ class Script:
             if not self._answer(connection, verb, "354 go on" if verb == "DATA" else "250 OK"):
                 break
             if verb == "DATA" and self.answers.get("DATA", "354").startswith("354"):
-                self.contents.append(b"".join(iter(reader.readline, b".\r\n")))
+                content = _content(reader)
+                if content is None:
+                    break
+                self.contents.append(content)
                 if not self._answer(connection, ".", "250 OK"):
                     break
         reader.close()
@@ -49,6 +53,16 @@ class Script:
             # a reset, so that what the client still writes fails
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         return not answer.endswith(("drop", "silence"))
+
+
+def _content(reader: BufferedReader) -> bytes | None:
+    """Read a mail up to its dot; None where the client hangs up before that."""
+    lines = []
+    while (line := reader.readline()) != b".\r\n":
+        if not line:
+            return None
+        lines.append(line)
+    return b"".join(lines)
 
 
 @contextmanager

@@ -65,27 +65,26 @@ class TestRefused:
             (Verdict.ACCEPTED, "2.0.0 queued as Q2"),
         ]
 
-    @pytest.mark.parametrize("command", ["RCPT", "DATA", "DOT"])
-    def test_starts_the_next_mail_afresh(self, command: str) -> None:
+    @pytest.mark.parametrize(("command", "resets"), [("RCPT", 1), ("DATA", 1), ("DOT", 0)])
+    def test_starts_the_next_mail_afresh(self, command: str, resets: int) -> None:
         with scripted(**{command: "550 no"}) as server:
             send(smtp(server.port), *letters(2))
-        assert server.commands.count("RSET") == 2
+        assert server.commands.count("RSET") == resets  # after the dot a transaction is over anyway
         assert server.commands.count("MAIL") == 2
 
     def test_ends_the_batch_where_the_connection_cannot_be_reset(self) -> None:
         with scripted(RCPT="550 no", RSET="drop") as server:
             sending = send(smtp(server.port), *letters(2))
         assert [o.verdict for o in sending.outcomes] == [Verdict.REFUSED, Verdict.UNSENT]
-        assert str(sending.trouble) == "smtp: the connection was lost after a refusal"
+        assert str(sending.trouble).startswith("smtp: MAIL FROM: Connection unexpectedly closed")
 
     def test_restores_the_timeout_after_an_answer_to_the_dot(self) -> None:
         with smtp_server() as server:
             server.data["reader1@example.com"] = "550 no"
             with smtp(server.port, timeout=17) as provider:
                 provider.send(message(), letters(1), still_ours=lambda: True)
-                assert provider._client is not None
-                assert provider._client.sock is not None
-                assert provider._client.sock.gettimeout() == 17
+                assert provider._conversation is not None
+                assert provider._conversation._socket.gettimeout() == 17
 
     @pytest.mark.parametrize("address", ["ü@example.com", "a b@example.com", "no-address"])
     def test_never_asks_for_what_is_no_address(self, address: str) -> None:

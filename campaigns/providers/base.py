@@ -1,8 +1,8 @@
 """The story of one send, and the words in which a provider answers.
 
-A provider is opened before each group and rests between batches. It splits the letters into groups that may leave together
-(`groups`), and sends one group at a time (`send`). The caller writes down what is about to leave before
-each `send`, and what came of it after; so a group is also the most that a crash can leave in doubt.
+A provider splits the letters into groups that may leave together (`groups`), is opened before each group,
+sends one at a time (`send`), and rests between batches. The caller writes down what is about to leave
+before each `send`, and what came of it after; so a group is also the most that a crash can leave in doubt.
 
 `send` does not raise for what the other side does: it answers with one Outcome per letter of the group
 and, where the provider cannot be used further, with the Trouble that says why.

@@ -19,6 +19,7 @@ from campaigns.retries import Stage, smtp_reply
 # impatient client sends again; this one calls the mail unconfirmed instead, and its lease is shorter.
 DOT_TIMEOUT = 60.0
 IMPLICIT_TLS_PORT = 465
+FAREWELL_SECONDS = 2.0  # for an answer that nobody needs
 IDLE_SECONDS = 5.0  # unused for longer, a connection is asked whether it still stands
 _EXPECTED = {Stage.MAIL: (250,), Stage.RCPT: (250, 251), Stage.DATA: (354,)}
 
@@ -127,6 +128,7 @@ class Conversation:
         """Say goodbye, if it can be heard, and close."""
         with suppress(smtplib.SMTPException, OSError):
             if self.stands:
+                self._socket.settimeout(FAREWELL_SECONDS)
                 self._client.quit()
         self.hang_up()
 
