@@ -6,10 +6,11 @@ A message is a hint. Losing one costs at most a minute, until the next tick; a s
 import logging
 import math
 import mmap
+from collections import deque
 from collections.abc import Sequence
 
 from celery import Task, shared_task
-from celery.signals import worker_shutting_down
+from celery.signals import worker_process_shutdown, worker_shutting_down
 from django.utils import timezone
 
 from campaigns import broker, delivery, dispatch, recovery, trial, vitals
@@ -26,6 +27,12 @@ LONGEST_COUNTDOWN = 30  # seconds; far below what Redis's visibility timeout wou
 # A worker's main process is told to end, and its pool's processes are not: they see this byte, which they
 # share with it since they were forked.
 _shared = mmap.mmap(-1, 1)
+
+
+@worker_process_shutdown.connect
+def _say_goodbye(**_: object) -> None:
+    for provider in configured_line().providers:
+        provider.close()
 
 
 @worker_shutting_down.connect
@@ -102,7 +109,7 @@ def send_batch(self: "Task[[int], None]", batch_id: int) -> None:
     _go_on(handled.campaign_id)
 
 
-@shared_task
+@shared_task(ignore_result=True)
 def finalize_campaign(campaign_id: int) -> None:
     """Finish the campaign if nothing of it is open."""
     dispatch.finalize(campaign_id, now=timezone.now())
@@ -144,20 +151,25 @@ def publish(task: "Task[..., object]", messages: Sequence[tuple[object, ...]], *
     With `countdown` they are for so many seconds later. A broker that is away or hangs costs a few seconds,
     not more: a person may be waiting for the answer.
     """
-    taken = 0
+    waiting = deque(messages)
     try:
-        with broker.connected() as connection:
-            for arguments in messages:
-                task.apply_async(arguments, connection=connection, countdown=countdown, retry=False)  # type: ignore[call-arg]  # Celery's stubs lack it
-                taken += 1
+        _publish(task, waiting, countdown)
     except broker.BrokerAway as error:
         logger.warning(
             "the broker is away, the next tick makes up for %s messages of %s: %s",
-            len(messages) - taken,
+            len(waiting),
             task.name,
             error,
         )
-    return taken
+    return len(messages) - len(waiting)
+
+
+def _publish(task: "Task[..., object]", waiting: deque[tuple[object, ...]], countdown: int) -> None:
+    """Publish what is waiting; raises BrokerAway, and what was not taken is waiting still."""
+    with broker.connected() as connection:
+        while waiting:
+            task.apply_async(waiting[0], connection=connection, countdown=countdown, retry=False)  # type: ignore[call-arg]  # Celery's stubs lack it
+            waiting.popleft()
 
 
 def _go_on(campaign_id: int) -> None:
@@ -165,5 +177,5 @@ def _go_on(campaign_id: int) -> None:
     if batch_ids:
         taken = publish(send_batch, [(batch_id,) for batch_id in batch_ids])
         dispatch.forget_published(batch_ids[taken:])
-    else:
+    elif dispatch.is_to_end(campaign_id):
         hint(finalize_campaign, campaign_id)

@@ -87,6 +87,11 @@ class Conversation:
         self._unfinished = False  # a transaction was refused half-way and has to be reset
         self._used_at = time.monotonic()
 
+    def __del__(self) -> None:
+        """Let no connection outlast who used it, such as the provider of a thread that has ended."""
+        if hasattr(self, "_client"):
+            self.hang_up()
+
     @property
     def stands(self) -> bool:
         """Whether the connection was left in order; a server may have ended it since, see `answers`."""

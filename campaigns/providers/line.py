@@ -55,6 +55,7 @@ def _smtp() -> Provider:
         password=settings.EMAIL_HOST_PASSWORD,
         use_tls=settings.EMAIL_USE_TLS,
         timeout=settings.EMAIL_TIMEOUT,
+        mails_per_connection=settings.SMTP_MAILS_PER_CONNECTION,
     )
     return Smtp(account, _limit("smtp"), window=settings.SMTP_DECLARE_WINDOW)
 
