@@ -62,3 +62,13 @@ POLICY ?= hold
 chaos: .venv/.tests-stamp  ## Kill everything while a campaign is sent, then count the mails (SEEDS="1 2" BROKER=amqp PROVIDER=sendgrid POLICY=resend)
 	@set -e; for seed in $(SEEDS); do \
 		$(BIN)/python -m tests.chaos --seed $$seed --broker $(BROKER) --provider $(PROVIDER) --policy $(POLICY) $(ARGS); done
+
+# The peers of the bench stand apart, so that nothing of theirs is needed, or found, by the system.
+.venv/peers/.stamp: tests/bench/requirements.txt | .venv/bin/python
+	$(BIN)/python -m venv .venv/peers
+	.venv/peers/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/requirements.txt
+	@touch $@
+
+.PHONY: bench
+bench: .venv/.tests-stamp .venv/peers/.stamp  ## Measure speed beside the usual ways to send, into docs/benchmarks.md (ARGS=--quick only prints)
+	$(BIN)/python -m tests.bench --peers .venv/peers/bin/python $(if $(ARGS),$(ARGS),--write docs/benchmarks.md)

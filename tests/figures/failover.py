@@ -26,12 +26,11 @@ from tests.figures.system import (
     accepted_in,
     beside,
     campaign_to,
-    free_port,
     say,
     start,
-    wait_for_port,
     workers,
 )
+from tests.sinks import free_port, wait_for_port
 from tests.workers import environment
 
 AWAY = 15.0  # seconds

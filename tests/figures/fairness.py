@@ -6,35 +6,19 @@ Once with the default CAMPAIGN_WINDOW, once with one so wide that all of the lar
 Two sender nodes of two processes each, through SMTP to Postfix's smtp-sink, which must be installed.
 """
 
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from campaigns import actions, progress
 from campaigns.models import Campaign
 from tests.campaign_helpers import clock
-from tests.figures.system import campaign_to, free_port, say, start, wait_for_port, workers
+from tests.figures.system import campaign_to, say, start, workers
+from tests.sinks import smtp_sink
 from tests.workers import environment
 
 SMALL = 1_000
 PATIENCE = 90.0  # seconds
-
-
-@contextmanager
-def sink() -> Iterator[int]:
-    """Run smtp-sink, which takes everything and keeps nothing, and give its port."""
-    port = free_port()
-    user = ["-u", "postfix"] if os.geteuid() == 0 else []
-    process = subprocess.Popen(["smtp-sink", *user, f"127.0.0.1:{port}", "1000"])
-    try:
-        wait_for_port(port)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def measure(port: int, large: int, label: str, **window: str) -> None:
@@ -74,9 +58,9 @@ def _stop(*campaigns: Campaign) -> None:
 
 def main() -> None:
     large = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
-    with sink() as port:
-        measure(port, large, "32, the default")
-        measure(port, large, "100000", CAMPAIGN_WINDOW="100000")
+    with smtp_sink() as sink:
+        measure(sink.port, large, "32, the default")
+        measure(sink.port, large, "100000", CAMPAIGN_WINDOW="100000")
 
 
 if __name__ == "__main__":

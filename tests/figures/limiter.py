@@ -19,7 +19,8 @@ from django.conf import settings
 from campaigns import throttle
 from campaigns.throttle import Limit
 from tests.chaos.accounting import Accounts, serve
-from tests.figures.system import beside, campaign_to, free_port, say, start, wait_for_port, workers
+from tests.figures.system import beside, campaign_to, say, start, workers
+from tests.sinks import free_port, wait_for_port
 from tests.workers import environment
 
 RATE, PROCESSES = 600, 8

@@ -1,11 +1,10 @@
 """What every figure begins with: an audience of any size, workers, servers in processes of their own."""
 
-import socket
+import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -50,16 +49,17 @@ def start(campaign: Campaign) -> None:
 
 
 @contextmanager
-def workers(*, nodes: int, processes: int, env: dict[str, str]) -> Iterator[None]:
-    """Run a scheduler worker and so many sender nodes."""
+def workers(*, nodes: int, processes: int, env: dict[str, str]) -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """Run a scheduler worker and so many sender nodes, and give their main processes in that order."""
+    started = []
     with ExitStack() as stack:
         for name, queue, count in [
             ("scheduler", "scheduler", 1),
             *((f"sender-{n}", "senders", processes) for n in range(nodes)),
         ]:
             options = f"-Q {queue} -c {count} -n {name}@%h --without-gossip --without-mingle".split()
-            stack.enter_context(celery("worker", *options, "--loglevel", "error", env=env))
-        yield
+            started.append(stack.enter_context(celery("worker", *options, "--loglevel", "error", env=env)))
+        yield started
 
 
 def beside(work: Callable[..., object], *arguments: object) -> BaseProcess:
@@ -67,21 +67,6 @@ def beside(work: Callable[..., object], *arguments: object) -> BaseProcess:
     process = _forking.Process(target=work, args=arguments, daemon=True)
     process.start()
     return process
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for_port(port: int) -> None:
-    """Wait until somebody listens there."""
-    for _ in range(200):
-        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.05)  # another process is starting
-    raise TimeoutError(f"nobody listens on port {port}")
 
 
 def accepted_in(log: Path) -> Counter[str]:
