@@ -59,7 +59,7 @@ BROKER ?= redis
 PROVIDER ?= smtp
 POLICY ?= hold
 .PHONY: chaos
-chaos: .venv/.tests-stamp  ## Kill everything while a campaign is sent, then count the mails (SEEDS="1 2" BROKER=amqp PROVIDER=sendgrid POLICY=resend)
+chaos: .venv/.tests-stamp  ## Kill everything while a campaign is sent, then count the mails (SEEDS="1 2" BROKER=amqp PROVIDER=sendgrid|both POLICY=resend)
 	@set -e; for seed in $(SEEDS); do \
 		$(BIN)/python -m tests.chaos --seed $$seed --broker $(BROKER) --provider $(PROVIDER) --policy $(POLICY) $(ARGS); done
 

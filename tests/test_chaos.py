@@ -14,7 +14,7 @@ SENT, IN_DOUBT = Entry("sent", 0), Entry("unconfirmed", 1)
 
 
 class TestShortRun:
-    @pytest.mark.parametrize(("provider", "policy"), [("smtp", "hold"), ("sendgrid", "resend")])
+    @pytest.mark.parametrize(("provider", "policy"), [("smtp", "hold"), ("both", "resend")])
     def test_loses_nobody_and_writes_to_nobody_twice(self, provider: str, policy: str) -> None:
         size = ["--recipients=2000", "--faults=8", "--rate=300", "--seed=7"]
         ran = subprocess.run(
@@ -41,9 +41,14 @@ class TestPlan:
 
 
 def _account(
-    accepted: dict[str, int], ledger: dict[str, Entry], *, resend: bool = False, bound: int = 10
+    accepted: dict[str, int],
+    ledger: dict[str, Entry],
+    *,
+    withdrawn: dict[str, str] | None = None,
+    resend: bool = False,
+    bound: int = 10,
 ) -> Verdict:
-    return judge({"a", "b"}, Counter(accepted), ledger, resend=resend, bound=bound)
+    return judge({"a", "b"}, Counter(accepted), ledger, withdrawn=withdrawn or {}, resend=resend, bound=bound)
 
 
 class TestAccount:
@@ -67,6 +72,24 @@ class TestAccount:
         assert _account({"a": 2, "b": 1}, {"a": again, "b": SENT}, resend=True).problems == []
         assert _account({"a": 3, "b": 1}, {"a": again, "b": SENT}, resend=True).twice == {"a"}
         assert _account({"a": 1, "b": 2}, {"a": again, "b": SENT}, resend=True).twice == {"b"}
+
+    @pytest.mark.parametrize("status", ["suppressed", "cancelled"])
+    def test_excuses_who_was_withdrawn_only_with_the_status_that_says_so(self, status: str) -> None:
+        ledger = {"a": SENT, "b": Entry(status, 0)}
+        right = _account({"a": 1}, ledger, withdrawn={"b": status})
+        assert right.problems == []
+        assert right.withdrawn == {"b"}
+        other = {"suppressed": "cancelled", "cancelled": "suppressed"}[status]
+        assert _account({"a": 1}, ledger, withdrawn={"b": other}).lost == {"b"}
+        assert _account({"a": 1}, ledger).lost == {"b"}
+
+    def test_excuses_nobody_who_was_withdrawn_too_late(self) -> None:
+        withdrawn = {"b": "suppressed"}
+        late = _account({"a": 1, "b": 1}, {"a": SENT, "b": Entry("suppressed", 0)}, withdrawn=withdrawn)
+        assert late.unrecorded == {"b"}
+        assert late.withdrawn == set()
+        assert _account({"a": 1, "b": 1}, {"a": SENT, "b": SENT}, withdrawn=withdrawn).problems == []
+        assert _account({"a": 1}, {"a": SENT, "b": SENT}, withdrawn=withdrawn).lost == {"b"}
 
     def test_notices_a_mail_that_is_called_sent_and_never_was(self) -> None:
         found = _account({"a": 1}, {"a": SENT, "b": SENT})

@@ -1,6 +1,6 @@
 """The crash test, for anybody to run.
 
-    make chaos [SEED=1] [SEEDS=1] [BROKER=redis|amqp] [PROVIDER=smtp|sendgrid] [POLICY=hold|resend]
+    make chaos [SEED=1] [SEEDS=1] [BROKER=redis|amqp] [PROVIDER=smtp|sendgrid|both] [POLICY=hold|resend]
 
 A campaign is sent through a whole installation on 127.0.0.1 while its parts are killed. In the end each
 address is looked up in what the provider had on disk before it answered. Exits 1 when the promise was
@@ -17,8 +17,10 @@ from tests.chaos.run import Result, Run
 from tests.chaos.system import Setup
 
 HEAD = (
-    "| seed | broker | provider | policy | faults | seconds | accepted | lost | twice | in doubt | bound "
-    "| unconfirmed, of these arrived | readings of the status | wrong |\n" + "| --- " * 14 + "|\n"
+    "| seed | broker | provider | policy | faults | seconds | accepted | withdrawn in time | lost | twice "
+    "| in doubt | bound | unconfirmed, of these arrived | readings of the status | wrong |\n"
+    + "| --- " * 15
+    + "|\n"
 )
 
 
@@ -60,6 +62,7 @@ def row(result: Result) -> str:
         result.faults,
         f"{result.seconds:.0f}",
         f"{result.accepted:,}",
+        len(verdict.withdrawn),
         len(verdict.lost),
         len(verdict.twice),
         len(verdict.doubted),
@@ -86,7 +89,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1, help="how many runs, with seeds one after the other")
     parser.add_argument("--broker", choices=["redis", "amqp"], default="redis")
-    parser.add_argument("--provider", choices=["smtp", "sendgrid"], default="smtp")
+    parser.add_argument("--provider", choices=["smtp", "sendgrid", "both"], default="smtp")
     parser.add_argument("--policy", choices=["hold", "resend"], default="hold")
     parser.add_argument("--recipients", type=int, default=20_000)
     parser.add_argument("--faults", type=int, default=24)

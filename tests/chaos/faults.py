@@ -2,16 +2,20 @@
 
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
+import psycopg
 import redis
 
 from tests.chaos.system import LEASE_SECONDS, NODES, PROCESSES, System
 
 FIRST, LAST = 0.03, 0.93  # shares of the audience that have been written to when the faults strike
 LONGEST_OUTAGE = 2.0  # seconds that a killed service stays away
+WITHDRAWN = 8  # addresses at a time
+PATIENCE = 60.0  # seconds that PostgreSQL is waited for
 
 Later = Callable[[], None]
 """What a fault leaves to be done after some seconds."""
@@ -145,6 +149,48 @@ def _pause(system: System, random: Random) -> tuple[float, Later]:
     return random.uniform(0.5, 3), lambda: system.operator.ask("resume")
 
 
+def _suppress(system: System, random: Random) -> None:
+    for _, email in _some_open(system, random):
+        system.withdrawn[email] = "suppressed"
+        system.operator.suppress(email)
+
+
+def _delete(system: System, random: Random) -> None:
+    for recipient_id, email in _some_open(system, random):
+        system.withdrawn[email] = "cancelled"
+        system.operator.delete_recipient(recipient_id)
+
+
+def _some_open(system: System, random: Random) -> list[tuple[int, str]]:
+    """Draw members of the audience that have no answer yet, half of them from batches in a worker's hands."""
+    found = [row for row in _open(system) if row[1] not in system.withdrawn]
+    held = [row for row in found if row[2]]
+    chosen = random.sample(held, min(WITHDRAWN // 2, len(held)))
+    others = [row for row in found if row not in chosen]
+    chosen += random.sample(others, min(WITHDRAWN - len(chosen), len(others)))
+    return [(recipient_id, email) for recipient_id, email, _ in chosen]
+
+
+def _open(system: System) -> list[tuple[int, str, bool]]:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with psycopg.connect(system.postgres.url) as connection:
+                return connection.execute(
+                    """
+                    SELECT row.recipient_id, row.email, batch.lease_until IS NOT NULL
+                      FROM campaigns_deliverylog AS row
+                      JOIN campaigns_batch AS batch ON batch.id = row.batch_id
+                     WHERE row.campaign_id = %s AND row.status IN ('pending', 'deferred')
+                       AND row.recipient_id IS NOT NULL ORDER BY row.id
+                    """,
+                    [system.operator.campaign],
+                ).fetchall()
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline, "PostgreSQL stays away"
+            time.sleep(0.2)  # it is being restarted
+
+
 FAULTS: Sequence[Fault] = (
     Fault("kill -9 of a sender's main process", _kill_sender, PROCESSES),
     Fault("kill -9 of a sender with its children", _kill_container, PROCESSES),
@@ -169,4 +215,6 @@ FAULTS: Sequence[Fault] = (
     Fault("the provider says 451, or 500", _answers("unavailable", 3), 0),
     Fault("kill -9 of the provider", _kill("provider"), PROCESSES * len(NODES)),
     Fault("pause, and resume", _pause, 0),
+    Fault("addresses are suppressed", _suppress, 0),
+    Fault("recipients are deleted", _delete, 0),
 )

@@ -24,15 +24,31 @@ class Operator:
 
     def ask(self, action: str) -> None:
         """Ask for pause or resume until the API has done it; 409 says that it need not."""
+        self._insist("POST", f"campaigns/{self.campaign}/{action}/", done=(200, 202, 409))
+
+    def suppress(self, email: str) -> None:
+        """Enter an address that no campaign is to mail; 400 says that it is entered already."""
+        self._insist("POST", "suppressions/", done=(201, 400), json={"email": email})
+
+    def delete_recipient(self, recipient_id: int) -> None:
+        """Delete a member of the audience; 404 says that nobody is there any more."""
+        self._insist("DELETE", f"recipients/{recipient_id}/", done=(204, 404))
+
+    def _insist(
+        self, method: str, path: str, *, done: tuple[int, ...], json: dict[str, str] | None = None
+    ) -> None:
+        """Ask until the answer is one of `done`; an earlier one may have been done, and its answer lost."""
         deadline = time.monotonic() + PATIENCE
+        said = "nothing"
         while True:
             try:
-                answer = self._request("POST", f"campaigns/{self.campaign}/{action}/")
-                if answer.status_code in (200, 202, 409):
+                answer = self._request(method, path, json)
+                if answer.status_code in done:
                     return
-            except requests.RequestException:
-                pass
-            assert time.monotonic() < deadline, f"nobody could {action} the campaign"
+                said = f"{answer.status_code} {answer.text[:200]}"
+            except requests.RequestException as error:
+                said = repr(error)
+            assert time.monotonic() < deadline, f"{method} {path} was not done: {said}"
             time.sleep(0.2)  # a service is being restarted
 
     def status(self) -> dict[str, Any] | None:
@@ -43,11 +59,12 @@ class Operator:
             return None
         return dict(answer.json()) if answer.status_code == 200 else None
 
-    def _request(self, method: str, path: str) -> requests.Response:
+    def _request(self, method: str, path: str, json: dict[str, str] | None = None) -> requests.Response:
         return requests.request(
             method,
             f"{self.web}/api/v1/{path}",
             headers={"Authorization": f"Bearer {self.token}"},
+            json=json,
             timeout=TIMEOUT,
         )
 

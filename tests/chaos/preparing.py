@@ -1,6 +1,9 @@
 """Prepares the database of a run, in a process of its own; prints the campaign's id and a token as JSON.
 
 python -m tests.chaos.preparing RECIPIENTS SEED
+
+An earlier campaign of one batch has been before, and PostgreSQL's statistics are of that time, as when
+autovacuum has seen a small campaign and a large one follows.
 """
 
 import json
@@ -24,9 +27,12 @@ def main(recipients: int, seed: int) -> None:
     call_command("migrate", interactive=False, verbosity=0)
     call_command("collectstatic", interactive=False, verbosity=0)
     _hasten()
+    _earlier_campaign()
     administrator = User.objects.create_superuser("chaos@example.com", "chaos")
     token = str(RefreshToken.for_user(administrator).access_token)
-    sys.stdout.write(json.dumps({"campaign": _campaign(recipients, seed), "token": token}))
+    sys.stdout.write(
+        json.dumps({"campaign": _campaign("Chaos", recipients=recipients, seed=seed), "token": token})
+    )
 
 
 def _hasten() -> None:
@@ -42,22 +48,37 @@ def _hasten() -> None:
     )
 
 
-def _campaign(recipients: int, seed: int) -> int:
+def _earlier_campaign() -> None:
+    from django.db import connection
+    from django.utils import timezone
+
+    from campaigns import dispatch, lifecycle
+
+    campaign = _campaign("Earlier", recipients=1, seed=0)
+    lifecycle.start(campaign, now=timezone.now())
+    dispatch.build_ledger(campaign, now=timezone.now())
+    lifecycle.cancel(campaign, now=timezone.now())
+    dispatch.finalize(campaign, now=timezone.now())
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE campaigns_batch, campaigns_deliverylog")
+
+
+def _campaign(name: str, *, recipients: int, seed: int) -> int:
     from campaigns.importing.samples import sample_recipients
     from campaigns.models import Audience, Campaign, EmailTemplate, Recipient
 
-    audience = Audience.objects.create(name="Chaos")
+    audience = Audience.objects.create(name=name)
     people = sample_recipients(recipients, seed=seed)
     Recipient.objects.bulk_create(
         (Recipient(audience=audience, email=person.email, name=person.name) for person in people),
         batch_size=5000,
     )
     template = EmailTemplate.objects.create(
-        name="Chaos",
+        name=name,
         subject="Hello {{ name }}",
         html="<p>Dear {{ name }}, <a href='{{ unsubscribe_url }}'>no more</a></p>",
     )
-    return Campaign.objects.create(name="Chaos", audience=audience, template=template).pk
+    return Campaign.objects.create(name=name, audience=audience, template=template).pk
 
 
 if __name__ == "__main__":

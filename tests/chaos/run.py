@@ -86,6 +86,7 @@ class Run:
         strokes = plan(self.seed, self.faults, broker=self.setup.broker)
         with System(self.setup, self.directory) as system:
             system.operator = operator = self._prepare(system)
+            audience = _audience(system)
             accepted = Accepted(system.accounts)
             system.start_programs()
             began = time.monotonic()
@@ -95,7 +96,7 @@ class Run:
                 self._strike_all(system, strokes, accepted, began)
                 self._finish(system, watch)
             seconds = time.monotonic() - began
-            return self._result(system, strokes, accepted, watch, seconds)
+            return self._result(system, strokes, audience, accepted, watch, seconds)
 
     def _prepare(self, system: System) -> Operator:
         command = [sys.executable, "-m", "tests.chaos.preparing", str(self.recipients), str(self.seed)]
@@ -143,15 +144,20 @@ class Run:
         self,
         system: System,
         strokes: list[Stroke],
+        audience: set[str],
         accepted: Accepted,
         watch: Watch,
         seconds: float,
     ) -> Result:
         accepted.count()
-        audience, ledger = _books(system.postgres.url)
         bound = sum(stroke.fault.in_doubt for stroke in strokes) * self.setup.unit
         verdict = judge(
-            audience, Counter(accepted.addresses), ledger, resend=self.setup.policy == "resend", bound=bound
+            audience,
+            Counter(accepted.addresses),
+            _ledger(system),
+            withdrawn=system.withdrawn,
+            resend=self.setup.policy == "resend",
+            bound=bound,
         )
         return Result(
             seed=self.seed,
@@ -168,9 +174,24 @@ class Run:
         )
 
 
-def _books(url: str) -> tuple[set[str], dict[str, Entry]]:
-    """Return the audience's addresses and the ledger's entries, as the database has them."""
-    with psycopg.connect(url) as connection:
-        audience = {email for (email,) in connection.execute("SELECT email FROM campaigns_recipient")}
-        rows = connection.execute("SELECT email, status, doubts FROM campaigns_deliverylog")
-        return audience, {email: Entry(status, doubts) for email, status, doubts in rows}
+def _audience(system: System) -> set[str]:
+    """Return the audience's addresses, as they are before the start."""
+    with psycopg.connect(system.postgres.url) as connection:
+        found = connection.execute(
+            """
+            SELECT email FROM campaigns_recipient
+             WHERE audience_id = (SELECT audience_id FROM campaigns_campaign WHERE id = %s)
+            """,
+            [system.operator.campaign],
+        )
+        return {email for (email,) in found}
+
+
+def _ledger(system: System) -> dict[str, Entry]:
+    """Return the campaign's entries in the ledger, by address."""
+    with psycopg.connect(system.postgres.url) as connection:
+        rows = connection.execute(
+            "SELECT email, status, doubts FROM campaigns_deliverylog WHERE campaign_id = %s",
+            [system.operator.campaign],
+        )
+        return {email: Entry(status, doubts) for email, status, doubts in rows}

@@ -33,7 +33,7 @@ class Setup:
     """What kind of installation is put to the test."""
 
     broker: str  # redis, amqp
-    provider: str  # smtp, sendgrid
+    provider: str  # smtp, sendgrid, both: SendGrid with SMTP to fall back on
     policy: str  # hold, resend
     rate: int  # mails a second: slow enough for the faults to find the campaign at work
 
@@ -41,6 +41,11 @@ class Setup:
     def unit(self) -> int:
         """The most mails that one process can have declared at a time."""
         return WINDOW if self.provider == "smtp" else 200
+
+    @property
+    def providers(self) -> str:
+        """The setting EMAIL_PROVIDERS."""
+        return "sendgrid,smtp" if self.provider == "both" else self.provider
 
 
 @dataclass(slots=True)
@@ -85,6 +90,8 @@ class System:
     valkey: Valkey = field(init=False)
     rabbitmq: RabbitMQ | None = field(init=False, default=None)
     operator: Operator = field(init=False)
+    withdrawn: dict[str, str] = field(init=False, default_factory=dict)
+    """Addresses that an operator took out of the running campaign, with the status that this excuses."""
     ports: dict[str, int] = field(init=False, default_factory=dict)
     programs: dict[str, Program] = field(init=False, default_factory=dict)
     environment: dict[str, str] = field(init=False, default_factory=dict)
@@ -122,7 +129,7 @@ class System:
             "DATABASE_URL": self.postgres.url,
             "REDIS_URL": self.valkey.url,
             "CELERY_BROKER_URL": broker,
-            "EMAIL_PROVIDERS": self.setup.provider,
+            "EMAIL_PROVIDERS": self.setup.providers,
             "EMAIL_PORT": str(self.ports["smtp"]),
             "EMAIL_TIMEOUT": "10",
             "SENDGRID_API_KEY": "SG.chaos",

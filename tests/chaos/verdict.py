@@ -17,6 +17,7 @@ class Entry:
 class Verdict:
     """Addresses for which the promise was broken, by the way it was, and those left in doubt.
 
+    `withdrawn` are those that were suppressed or deleted in time, and so are right not to have a mail.
     `bound` is the most that the faults of the run can have left in doubt.
     """
 
@@ -28,6 +29,7 @@ class Verdict:
     unfinished: frozenset[str]
     unconfirmed: frozenset[str]
     doubted: frozenset[str]
+    withdrawn: frozenset[str]
     bound: int
 
     @property
@@ -48,10 +50,18 @@ class Verdict:
 
 
 def judge(
-    audience: set[str], accepted: Counter[str], ledger: Mapping[str, Entry], *, resend: bool, bound: int
+    audience: set[str],
+    accepted: Counter[str],
+    ledger: Mapping[str, Entry],
+    *,
+    withdrawn: Mapping[str, str],
+    resend: bool,
+    bound: int,
 ) -> Verdict:
-    """Compare the three.
+    """Compare the audience at the start, what was accepted, and the ledger at the end.
 
+    `withdrawn` has the addresses that an operator took out of the running campaign, with the status that
+    this excuses, if nothing was accepted.
     With `resend`, an address may have been accepted once more for each time it was in doubt; without, once.
     """
 
@@ -63,8 +73,11 @@ def judge(
 
     unconfirmed = having("unconfirmed")
     reached = frozenset(accepted)
+    excused = frozenset(
+        email for email, status in withdrawn.items() if email in ledger and ledger[email].status == status
+    )
     return Verdict(
-        lost=frozenset(audience) - reached - unconfirmed,
+        lost=frozenset(audience) - reached - unconfirmed - excused,
         twice=frozenset(email for email, count in accepted.items() if count > allowed(email)),
         false_sent=having("sent") - reached,
         unrecorded=reached - having("sent") - unconfirmed,
@@ -72,5 +85,6 @@ def judge(
         unfinished=having("pending", "deferred"),
         unconfirmed=unconfirmed,
         doubted=frozenset(email for email, entry in ledger.items() if entry.doubts),
+        withdrawn=excused - reached,
         bound=bound,
     )
