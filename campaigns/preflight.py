@@ -9,7 +9,17 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 
 from campaigns.addresses import BadAddress, parse_address, trim
-from campaigns.composing import CompiledMessage, Sender, TemplateRefused, compile_message
+from campaigns.composing import (
+    CompiledMessage,
+    HeaderRefused,
+    LinkParametersRefused,
+    Sender,
+    TemplateRefused,
+    check_extra_fields,
+    check_link_parameters,
+    compile_message,
+    prepare_html,
+)
 from campaigns.models import Campaign, Recipient
 from campaigns.providers import configured_line
 from users.models import validate_timezone
@@ -34,7 +44,7 @@ def check(campaign: Campaign) -> None:
 
 def check_composition(campaign: Campaign) -> None:
     """Raise CampaignNotReady unless a mail of this campaign can be written, whoever it is for."""
-    _raise_if_any([*_sender_problems(campaign), *_template_problems(campaign)])
+    _raise_if_any([*_sender_problems(campaign), *_option_problems(campaign), *_template_problems(campaign)])
 
 
 def check_start_time(scheduled_at: datetime | None, *, now: datetime) -> None:
@@ -72,11 +82,33 @@ def _as_sent(address: str) -> str:
         return address
 
 
+def parts_of(campaign: Campaign) -> tuple[str, str, str]:
+    """Return subject, HTML and text of the campaign's template now, made ready. Raises TemplateRefused."""
+    template = campaign.template
+    html = prepare_html(
+        template.html,
+        preheader=template.preheader,
+        inline_css=template.inline_css,
+        link_parameters=campaign.link_parameters,
+    )
+    return template.subject, html, template.text
+
+
+def headers_of(campaign: Campaign) -> tuple[tuple[str, str], ...]:
+    """Return the header fields that all mails of a campaign have, its own among them.
+
+    Feedback-ID is Gmail's, by which its Postmaster Tools tell campaigns apart (support.google.com/mail,
+    answer 6254652): a campaign, an audience, a kind of mail, and always the same name for the sender.
+    """
+    feedback_id = f"campaign{campaign.pk}:audience{campaign.audience_id}:campaign:{settings.FEEDBACK_ID}"
+    return ("Feedback-ID", feedback_id), *campaign.headers.items()
+
+
 def compile_template_of(campaign: Campaign) -> CompiledMessage:
     """Compile what the campaign's template says now. Raises TemplateRefused."""
-    template = campaign.template
+    subject, html, text = parts_of(campaign)
     return compile_message(
-        sender_of(campaign), subject=template.subject, html=template.html, text=template.text
+        sender_of(campaign), subject=subject, html=html, text=text, headers=headers_of(campaign)
     )
 
 
@@ -94,7 +126,19 @@ def _campaign_problems(campaign: Campaign) -> Iterator[Problem]:
     yield from _sender_problems(campaign)
     if not campaign.audience.recipients.exists():
         yield "audience", f"The audience {campaign.audience.name!r} has no recipients."
+    yield from _option_problems(campaign)
     yield from _template_problems(campaign)
+
+
+def _option_problems(campaign: Campaign) -> Iterator[Problem]:
+    try:
+        check_extra_fields(campaign.headers)
+    except HeaderRefused as refusal:
+        yield "headers", str(refusal)
+    try:
+        check_link_parameters(campaign.link_parameters)
+    except LinkParametersRefused as refusal:
+        yield "link_parameters", str(refusal)
 
 
 def _template_problems(campaign: Campaign) -> Iterator[Problem]:

@@ -4,9 +4,11 @@ Order of precedence: the process's environment, `.env`, then `.local/env`, which
 for the services it starts. `.env.example` lists and explains each name.
 """
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
 from celery.schedules import crontab
@@ -28,6 +30,10 @@ for env_file in (BASE_DIR / ".env", LOCAL_DIR / "env"):
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="")
 PUBLIC_URL = env.str("PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
+_HOST = re.sub("[^a-z0-9]", "", urlsplit(PUBLIC_URL).hostname or "")
+FEEDBACK_ID = env.str("FEEDBACK_ID", default="") or _HOST[:15].ljust(5, "0")
+if not re.fullmatch("[A-Za-z0-9]{5,15}", FEEDBACK_ID):
+    raise ImproperlyConfigured("FEEDBACK_ID takes 5 to 15 letters and digits.")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost"])
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

@@ -62,6 +62,8 @@ class TestCreate:
             "from_email": "",
             "from_name": "",
             "reply_to": "",
+            "link_parameters": {},
+            "headers": {},
             "scheduled_at": "2030-05-31T03:30:00Z",
             "timezone": "Asia/Kolkata",
             "status": "draft",

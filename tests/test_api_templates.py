@@ -39,6 +39,15 @@ class TestSave:
             ({"html": "{{ a" + "|upper" * 5_000 + " }}"}, "html", ""),
             ({"html": "{{ " + "not " * 5_000 + "a }}"}, "html", ""),
             ({"html": "x" * 1_000_001}, "html", "1,000,000"),
+            ({"html": "x" * 5_000_000}, "html", "it has 5,000,000 characters; at most 1,000,000 are allowed"),
+            ({"text": "a\0b"}, "text", "Null characters"),
+            ({"subject": "x" * 2_000}, "subject", "no more than 998 characters"),
+            ({"preheader": "{{ f() }}"}, "preheader", "Line 1: calls are not available"),
+            ({"preheader": "a\nb"}, "preheader", "line break"),
+            ({"preheader": "a\0b"}, "preheader", "Null characters"),
+            ({"preheader": "x" * 301}, "preheader", "no more than 300 characters"),
+            ({"html": "<style>b{top:0}</style>" + "<b>" * 200}, "html", "nested 200 deep"),
+            ({"inline_css": "perhaps"}, "inline_css", "boolean"),
         ],
     )
     def test_names_the_part_and_the_line(
@@ -52,6 +61,15 @@ class TestSave:
         before = template.html
         template.refresh_from_db()
         assert template.html == before
+
+    def test_takes_what_cannot_be_inlined_where_nothing_is_to_be(self, api: APIClient) -> None:
+        html = "<style>b{top:0}</style>" + "<b>" * 200
+        answer = api.post(path_of("templates"), {**GOOD, "html": html, "inline_css": False})
+        assert (answer.status_code, answer.json()["inline_css"], answer.json()["preheader"]) == (
+            201,
+            False,
+            "",
+        )
 
     def test_has_a_name_of_its_own(self, api: APIClient, template: EmailTemplate) -> None:
         assert faults(api.post(path_of("templates"), {**GOOD, "name": "GREETING"})) == {
@@ -69,6 +87,12 @@ class TestRender:
         assert "Dear P 0 of Pune" in document["html"]
         assert "Dear P 0 of Pune" in document["text"]
         assert document["missing"] == []
+
+    def test_shows_the_html_made_ready(self, api: APIClient, template: EmailTemplate) -> None:
+        EmailTemplate.objects.update(preheader="For {{ name }}", html="<style>p{top:0}</style><p>Hi</p>")
+        document = api.post(path_of("templates", template.pk, "render/"), {"context": {"name": "<b>"}}).json()
+        assert '>For &lt;b&gt;</div><style>p{top:0}</style><p style="top: 0">Hi</p>' in document["html"]
+        assert document["text"] == "Hi\n"
 
     def test_takes_values_and_names_those_that_are_missing(
         self, api: APIClient, template: EmailTemplate

@@ -29,6 +29,12 @@ from campaigns.admin.large import SortedList
 from campaigns.admin.operating import BUTTONS, ActionRefused, ScheduleForm, SendTestForm
 from campaigns.admin.summary import Summary
 from campaigns.admin.times import in_zone, to_zone
+from campaigns.composing import (
+    HeaderRefused,
+    LinkParametersRefused,
+    check_extra_fields,
+    check_link_parameters,
+)
 from campaigns.models import Campaign, CampaignStatus
 from campaigns.preflight import CampaignNotReady
 from users.admin import ChoosesTimezone
@@ -79,9 +85,29 @@ class CampaignForm(ModelForm[Campaign]):
             "from_email",
             "from_name",
             "reply_to",
+            "link_parameters",
+            "headers",
             "timezone",
         )
         field_classes = {"name": LineField, "from_name": LineField}
+
+    def clean_headers(self) -> dict[str, Any]:
+        """Hold them to the names and values that a campaign may add."""
+        headers: dict[str, Any] = self.cleaned_data["headers"]
+        try:
+            check_extra_fields(headers)
+        except HeaderRefused as refusal:
+            raise forms.ValidationError(str(refusal)) from refusal
+        return headers
+
+    def clean_link_parameters(self) -> dict[str, Any]:
+        """Hold them to what can stand in a link."""
+        parameters: dict[str, Any] = self.cleaned_data["link_parameters"]
+        try:
+            check_link_parameters(parameters)
+        except LinkParametersRefused as refusal:
+            raise forms.ValidationError(str(refusal)) from refusal
+        return parameters
 
     def clean(self) -> dict[str, Any] | None:
         """Hold the whole to what the API asks of an edit, too."""
@@ -117,6 +143,7 @@ class CampaignAdmin(Checked, ChoosesTimezone, ModelAdmin[Campaign]):
         (None, {"fields": ("name", "audience", "template", "variables")}),
         ("Sender", {"fields": ("from_email", "from_name", "reply_to")}),
         ("Time", {"fields": ("timezone",)}),
+        ("Links and headers", {"fields": ("link_parameters", "headers"), "classes": ("collapse",)}),
     )
 
     # --- The list

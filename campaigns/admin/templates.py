@@ -1,6 +1,7 @@
 """E-mail templates: what cannot be compiled is refused, and a preview shows the rest."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -13,17 +14,40 @@ from django.utils.html import escape
 from django.views.decorators.http import require_GET, require_POST
 
 from campaigns.admin.fields import LineField
-from campaigns.composing import CannotRender, CompiledMessage, Sender, TemplateRefused, compile_message
+from campaigns.composing import CannotRender, CompiledMessage, TemplateRefused, compile_template
 from campaigns.models import EmailTemplate, Recipient
 from users.admin_theme import ModelAdmin, ModelForm
 
-_SENDER = Sender("preview@example.com")
-_FIELDS = {"subject": "subject", "HTML": "html", "text": "text"}
+_FIELDS = {"subject": "subject", "HTML": "html", "text": "text", "preheader": "preheader"}
 
 
-def compiled(subject: str, html: str, text: str) -> CompiledMessage:
-    """Compile a template as a campaign would. Raises TemplateRefused."""
-    return compile_message(_SENDER, subject=subject, html=html, text=text)
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A template as it is stored, or as it stands in a form."""
+
+    subject: str
+    html: str
+    text: str
+    preheader: str = ""
+    inline_css: bool = True
+
+    @classmethod
+    def of(cls, template: EmailTemplate) -> Self:
+        """Return what is stored."""
+        own = template
+        return cls(own.subject, own.html, own.text, own.preheader, own.inline_css)
+
+    @classmethod
+    def posted(cls, request: HttpRequest) -> Self:
+        """Return what stands in the form."""
+        given = {name: request.POST.get(name, "") for name in ("subject", "html", "text", "preheader")}
+        return cls(**given, inline_css="inline_css" in request.POST)
+
+    def compiled(self) -> CompiledMessage:
+        """Compile it as a campaign would. Raises TemplateRefused."""
+        return compile_template(
+            self.subject, self.html, self.text, preheader=self.preheader, inline_css=self.inline_css
+        )
 
 
 def sample_context(message: CompiledMessage) -> dict[str, Any]:
@@ -51,10 +75,10 @@ def in_frame(document: str, *, images: bool = False) -> HttpResponse:
     )
 
 
-def preview(subject: str, html: str, text: str, *, images: bool = False) -> HttpResponse:
+def preview(draft: Draft, *, images: bool = False) -> HttpResponse:
     """The HTML part with sample values, the text part where there is no HTML, or why there is neither."""
     try:
-        message = compiled(subject, html, text)
+        message = draft.compiled()
         context = sample_context(message)
         if message.html is not None:
             return in_frame(message.html.render(context), images=images)
@@ -72,16 +96,18 @@ class TemplateForm(ModelForm[EmailTemplate]):
 
     class Meta:
         model = EmailTemplate
-        fields = ("name", "description", "subject", "html", "text")
-        field_classes = {"subject": LineField}
+        fields = ("name", "description", "subject", "preheader", "html", "text", "inline_css")
+        field_classes = {"subject": LineField, "preheader": LineField}
 
     def clean(self) -> dict[str, Any] | None:
         """Compile the three parts together."""
         cleaned = super().clean() or self.cleaned_data
-        subject, html, text = (cleaned.get(name, "") for name in ("subject", "html", "text"))
+        subject, html, text, preheader = (
+            cleaned.get(name, "") for name in ("subject", "html", "text", "preheader")
+        )
         if subject and (html or text):
             try:
-                compiled(subject, html, text)
+                Draft(subject, html, text, preheader, bool(cleaned.get("inline_css"))).compiled()
             except TemplateRefused as refusal:
                 raise ValidationError(
                     {_FIELDS[refusal.part]: f"Line {refusal.line}: {refusal.problem}."}
@@ -117,20 +143,20 @@ class EmailTemplateAdmin(ModelAdmin[EmailTemplate]):
         """A stored template as a mail."""
         template = get_object_or_404(EmailTemplate, pk=template_id)
         self._require_view_permission(request)
-        return preview(template.subject, template.html, template.text, images="images" in request.GET)
+        return preview(Draft.of(template), images="images" in request.GET)
 
     @method_decorator(require_POST)
     def preview_form(self, request: HttpRequest) -> HttpResponse:
         """The posted `subject`, `html` and `text` as a mail; stores nothing."""
         self._require_view_permission(request)
-        return preview(*_posted(request), images="images" in request.POST)
+        return preview(Draft.posted(request), images="images" in request.POST)
 
     @method_decorator(require_POST)
     def summarise_form(self, request: HttpRequest) -> HttpResponse:
         """What the frame does not show of the posted template: subject, plain text, or why it is refused."""
         self._require_view_permission(request)
         return HttpResponse(
-            render_to_string("admin/campaigns/emailtemplate/summary.html", _summary(*_posted(request)))
+            render_to_string("admin/campaigns/emailtemplate/summary.html", _summary(Draft.posted(request)))
         )
 
     def _require_view_permission(self, request: HttpRequest) -> None:
@@ -138,14 +164,9 @@ class EmailTemplateAdmin(ModelAdmin[EmailTemplate]):
             raise PermissionDenied
 
 
-def _posted(request: HttpRequest) -> tuple[str, str, str]:
-    subject, html, text = (request.POST.get(name, "") for name in ("subject", "html", "text"))
-    return subject, html, text
-
-
-def _summary(subject: str, html: str, text: str) -> dict[str, str]:
+def _summary(draft: Draft) -> dict[str, str]:
     try:
-        message = compiled(subject, html, text)
+        message = draft.compiled()
         context = sample_context(message)
         return {"subject": message.subject.render(context), "text": message.text.render(context)}
     except (TemplateRefused, CannotRender) as refusal:

@@ -22,6 +22,12 @@ from campaigns import actions, progress, trial, watchdog
 from campaigns.api.base import OperatorView, RowSerializer
 from campaigns.api.errors import LedgerBroken
 from campaigns.api.fields import AddressField, StartTimeField, UtcField, instant, single_line
+from campaigns.composing import (
+    HeaderRefused,
+    LinkParametersRefused,
+    check_extra_fields,
+    check_link_parameters,
+)
 from campaigns.models import Campaign, CampaignStatus
 from users.api.bodies import KnownOnly
 from users.models import User, default_timezone, validate_timezone
@@ -47,6 +53,8 @@ class CampaignSerializer(RowSerializer[Campaign]):
             "from_email",
             "from_name",
             "reply_to",
+            "link_parameters",
+            "headers",
             "scheduled_at",
             "timezone",
             "status",
@@ -59,6 +67,22 @@ class CampaignSerializer(RowSerializer[Campaign]):
         ]
         read_only_fields = ["status", "status_reason", "started_at", "finished_at", "created_by"]
         extra_kwargs = {"name": {"validators": [single_line]}, "from_name": {"validators": [single_line]}}
+
+    def validate_headers(self, headers: dict[str, Any]) -> dict[str, Any]:
+        """Hold them to the names and values that a campaign may add."""
+        try:
+            check_extra_fields(headers)
+        except HeaderRefused as refusal:
+            raise serializers.ValidationError(str(refusal), "header_refused") from refusal
+        return headers
+
+    def validate_link_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Hold them to what can stand in a link."""
+        try:
+            check_link_parameters(parameters)
+        except LinkParametersRefused as refusal:
+            raise serializers.ValidationError(str(refusal), "link_parameters_refused") from refusal
+        return parameters
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Make an instant of the start time."""

@@ -14,11 +14,9 @@ from rest_framework.viewsets import ModelViewSet
 from campaigns.api.base import OperatorView, RowSerializer
 from campaigns.api.errors import template_refusal
 from campaigns.api.fields import ObjectField, single_line
-from campaigns.composing import CompiledMessage, Letter, Rendered, Sender, TemplateRefused, compile_message
+from campaigns.composing import CompiledMessage, Letter, Rendered, TemplateRefused, compile_template
 from campaigns.models import EmailTemplate, Recipient
 from users.api.bodies import KnownOnly
-
-NOBODY = Sender(email="nobody@example.com")
 
 
 class TemplateSerializer(RowSerializer[EmailTemplate]):
@@ -28,9 +26,21 @@ class TemplateSerializer(RowSerializer[EmailTemplate]):
 
     class Meta:
         model = EmailTemplate
-        fields = ["id", "name", "description", "subject", "html", "text", "created_at", "updated_at"]
+        fields = [
+            "id",
+            "name",
+            "description",
+            "subject",
+            "preheader",
+            "html",
+            "text",
+            "inline_css",
+            "created_at",
+            "updated_at",
+        ]
         extra_kwargs = {
             "subject": {"validators": [single_line]},
+            "preheader": {"validators": [single_line]},
             "html": {"trim_whitespace": False},
             "text": {"trim_whitespace": False},
         }
@@ -38,12 +48,14 @@ class TemplateSerializer(RowSerializer[EmailTemplate]):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Compile what would be stored."""
         parts = {
-            part: attrs.get(part, getattr(self.instance, part, "")) for part in ("subject", "html", "text")
+            part: attrs.get(part, getattr(self.instance, part, ""))
+            for part in ("subject", "html", "text", "preheader")
         }
+        inline_css = attrs.get("inline_css", getattr(self.instance, "inline_css", True))
         if not parts["html"] and not parts["text"]:
             raise serializers.ValidationError({"html": "Give an HTML part, a text part, or both."})
         try:
-            compile_message(NOBODY, **parts)
+            compile_template(**parts, inline_css=inline_css)
         except TemplateRefused as refusal:
             raise template_refusal(refusal) from refusal
         return attrs
@@ -97,7 +109,13 @@ class TemplateView(OperatorView[EmailTemplate], ModelViewSet[EmailTemplate]):
         template = self.get_object()
         asked = RenderSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
-        message = compile_message(NOBODY, subject=template.subject, html=template.html, text=template.text)
+        message = compile_template(
+            template.subject,
+            template.html,
+            template.text,
+            preheader=template.preheader,
+            inline_css=template.inline_css,
+        )
         return Response(_rendered(message, asked.values()))
 
 

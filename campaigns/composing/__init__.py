@@ -12,23 +12,36 @@ from campaigns.composing.compiled import (
     compile_message,
 )
 from campaigns.composing.grammar import TemplateRefused
+from campaigns.composing.headers import HeaderRefused, check_extra_fields
 from campaigns.composing.letters import Letter, Rendered, personal_headers
 from campaigns.composing.mime import build_mime
+from campaigns.composing.preparing import (
+    LinkParametersRefused,
+    check_link_parameters,
+    compile_template,
+    prepare_html,
+)
 from campaigns.composing.sendgrid_request import fits_together, request_for_all, request_for_one
 
 __all__ = [
     "CannotRender",
     "CompiledMessage",
     "CompiledText",
+    "HeaderRefused",
     "Letter",
+    "LinkParametersRefused",
     "Rendered",
     "Sender",
     "Slot",
     "TemplateRefused",
     "build_mime",
+    "check_extra_fields",
+    "check_link_parameters",
     "compile_message",
+    "compile_template",
     "fits_together",
     "personal_headers",
+    "prepare_html",
     "request_for_all",
     "request_for_one",
 ]

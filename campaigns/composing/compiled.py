@@ -69,6 +69,7 @@ class CompiledMessage:
     subject: CompiledText
     html: CompiledText | None
     text: CompiledText
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def variables(self) -> frozenset[str]:
@@ -79,17 +80,21 @@ class CompiledMessage:
 
 
 @lru_cache(maxsize=16)
-def compile_message(sender: Sender, *, subject: str, html: str, text: str) -> CompiledMessage:
+def compile_message(
+    sender: Sender, *, subject: str, html: str, text: str, headers: tuple[tuple[str, str], ...] = ()
+) -> CompiledMessage:
     """Compile a message; the last few are kept, so that each worker compiles a campaign once.
 
     `subject`, `html` and `text` are templates; an empty `text` is made from `html`, an empty `html`
-    leaves the message plain. Raises TemplateRefused.
+    leaves the message plain; `headers` are further header fields that are the same for everybody.
+    Raises TemplateRefused.
     """
     return CompiledMessage(
         sender=sender,
         subject=_compile("subject", subject, PLAIN, single_line),
         html=_compile("HTML", html, HTML, plain_line_ends) if html else None,
         text=_compile("text", text or plain_text_template(html), PLAIN, plain_line_ends),
+        headers=headers,
     )
 
 

@@ -6,16 +6,27 @@ long List-Unsubscribe address into encoded words, which no mailbox follows.
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+")
 _TOKEN = re.compile(r"[!-~]+")
 
+EXTRA_NAMES = ("Auto-Submitted", "Comments", "Importance", "Keywords", "List-Id", "Organization")
+MAX_EXTRA_FIELDS = 20
+MAX_EXTRA_CHARACTERS = 500
+_EXTRA_NAME = re.compile(rf"X-[A-Za-z0-9-]{{1,60}}|{'|'.join(EXTRA_NAMES)}", re.IGNORECASE)
+_STEERING = ("x-smtpapi", "x-sg-")  # of SendGrid; the first can name further recipients
+
 LINE = 78
 LONGEST_TOKEN = 900  # of 998 characters that a line may have
 _WORD_BYTES = 39  # as base64, with its wrapping and the longest name of a field, under 76 characters
+
+
+class HeaderRefused(ValueError):
+    """A campaign may not add such a header field to its mails."""
 
 
 def single_line(value: str) -> str:
@@ -50,11 +61,39 @@ def address_field(name: str, display_name: str, address: str) -> str:
     return f"{name}: {_encoded(display_name)}\r\n <{address}>"
 
 
+def line_field(name: str, value: str) -> str:
+    """Return a field of ASCII text on one line of at most LONGEST_TOKEN characters. Raises ValueError."""
+    if not _PLAIN.fullmatch(value) or len(value) > LONGEST_TOKEN:
+        raise ValueError(f"{name}: {value!r} cannot stand in a header")
+    return f"{name}: {value}"
+
+
 def token_field(name: str, value: str) -> str:
     """Return a field whose value is machine-readable and stays in one piece. Raises ValueError."""
     if not _TOKEN.fullmatch(value) or len(value) > LONGEST_TOKEN:
         raise ValueError(f"{name}: {value!r} cannot stand in a header")
     return f"{name}: {value}"
+
+
+def check_extra_fields(fields: Mapping[str, Any]) -> None:
+    """Raise HeaderRefused unless a campaign may add these fields to its mails."""
+    if len(fields) > MAX_EXTRA_FIELDS:
+        raise HeaderRefused(f"There are {len(fields)} headers; at most {MAX_EXTRA_FIELDS} are allowed.")
+    if len({name.lower() for name in fields}) < len(fields):
+        raise HeaderRefused("Two headers have the same name.")
+    for name, value in fields.items():
+        if not _EXTRA_NAME.fullmatch(name):
+            raise HeaderRefused(
+                f"The header {name!r:.100} is not allowed; use a name that begins with X-, or one "
+                f"of {', '.join(EXTRA_NAMES)}."
+            )
+        if name.lower().startswith(_STEERING):
+            raise HeaderRefused(f"The header {name} is not allowed: it would steer the provider.")
+        if not isinstance(value, str) or not _PLAIN.fullmatch(value) or len(value) > MAX_EXTRA_CHARACTERS:
+            raise HeaderRefused(
+                f"The header {name} must have a text of 1 to {MAX_EXTRA_CHARACTERS} ASCII characters, "
+                "without line breaks, nor blanks at its ends."
+            )
 
 
 def _is_plain(value: str) -> bool:

@@ -5,8 +5,8 @@ from datetime import datetime
 from email.utils import format_datetime
 from functools import lru_cache
 
-from campaigns.composing.compiled import CompiledMessage, Sender
-from campaigns.composing.headers import address_field, text_field, token_field
+from campaigns.composing.compiled import CompiledMessage
+from campaigns.composing.headers import address_field, line_field, text_field, token_field
 from campaigns.composing.letters import Letter, personal_headers
 from campaigns.composing.quoted_printable import Spliced, is_empty
 
@@ -55,15 +55,21 @@ _END = b"\r\n--%b--\r\n" % _BOUNDARY
 @lru_cache(maxsize=16)
 def _frame(message: CompiledMessage) -> _Frame:
     return _Frame(
-        fields=("\r\n".join(_common_fields(message.sender)) + "\r\n").encode("ascii"),
+        fields=("\r\n".join(_common_fields(message)) + "\r\n").encode("ascii"),
         text=Spliced(message.text.pieces),
         html=Spliced(message.html.pieces) if message.html else None,
     )
 
 
-def _common_fields(sender: Sender) -> list[str]:
+def _common_fields(message: CompiledMessage) -> list[str]:
+    sender = message.sender
     reply_to = [address_field("Reply-To", "", sender.reply_to)] if sender.reply_to else []
-    return [address_field("From", sender.name, sender.email), *reply_to, "MIME-Version: 1.0"]
+    return [
+        address_field("From", sender.name, sender.email),
+        *reply_to,
+        *(line_field(name, value) for name, value in message.headers),
+        "MIME-Version: 1.0",
+    ]
 
 
 def _personal_fields(message: CompiledMessage, letter: Letter, now: datetime) -> str:

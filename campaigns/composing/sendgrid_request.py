@@ -37,7 +37,10 @@ def request_for_all(message: CompiledMessage, letters: Sequence[Letter]) -> Requ
     subject, text = _tagged(message.subject, remaining), _tagged(message.text, remaining)
     html = _tagged(message.html, remaining) if message.html else ""
     personalizations = [
-        {**_personalization(letter), "substitutions": dict(zip(tags, _values(message, letter), strict=True))}
+        {
+            **_personalization(message, letter),
+            "substitutions": dict(zip(tags, _values(message, letter), strict=True)),
+        }
         for letter in letters
     ]
     return _request(message, Rendered(subject, html, text), personalizations)
@@ -45,7 +48,7 @@ def request_for_all(message: CompiledMessage, letters: Sequence[Letter]) -> Requ
 
 def request_for_one(message: CompiledMessage, letter: Letter) -> Request:
     """Return a request for one recipient with the text written out."""
-    return _request(message, Rendered.of(message, letter), [_personalization(letter)])
+    return _request(message, Rendered.of(message, letter), [_personalization(message, letter)])
 
 
 def _parts(message: CompiledMessage) -> tuple[CompiledText, ...]:
@@ -68,11 +71,12 @@ def _named(name: str) -> dict[str, str]:
     return {"name": single_line(name)} if name else {}
 
 
-def _personalization(letter: Letter) -> dict[str, Any]:
+def _personalization(message: CompiledMessage, letter: Letter) -> dict[str, Any]:
     to = {"email": letter.email, **_named(letter.name)}
     return {
         "to": [to],
-        "headers": personal_headers(letter),
+        # all of them here: whether SendGrid adds those of the message to these is not documented
+        "headers": {**dict(message.headers), **personal_headers(letter)},
         "custom_args": {"delivery_id": str(letter.delivery_id)},
     }
 

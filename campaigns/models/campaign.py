@@ -45,6 +45,17 @@ class Campaign(models.Model):
     from_name = models.CharField("sender name", max_length=200, blank=True)
     reply_to = models.EmailField("reply-to address", blank=True)
 
+    link_parameters = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text='Appended to web links of the HTML part, such as {"utm_source": "newsletter"}.',
+    )
+    headers = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text='Further header fields of its mails, such as {"X-Campaign": "May"}.',
+    )
+
     scheduled_at = models.DateTimeField(null=True, blank=True, help_text="When it starts by itself.")
     timezone = models.CharField(
         "time zone",
@@ -89,6 +100,8 @@ class Campaign(models.Model):
         ordering = ["-created_at"]
         constraints = [
             is_object("variables", name="campaign_variables_are_an_object"),
+            is_object("link_parameters", name="campaign_link_parameters_are_an_object"),
+            is_object("headers", name="campaign_headers_are_an_object"),
             models.CheckConstraint(
                 condition=Q(status__in=CampaignStatus.values), name="campaign_status_is_known"
             ),

@@ -14,6 +14,16 @@ class EmailTemplate(models.Model):
     text = models.TextField(
         "plain text", blank=True, help_text="What readers without HTML see; made from the HTML when empty."
     )
+    preheader = models.CharField(
+        max_length=300,
+        blank=True,
+        help_text="What inboxes show beside the subject; hidden in the mail. May hold {{ fields }}.",
+    )
+    inline_css = models.BooleanField(
+        "inline styles",
+        default=True,
+        help_text="Write what <style> elements say into the tags, for mail programs that read no <style>.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 

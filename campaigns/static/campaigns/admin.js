@@ -28,10 +28,12 @@ document.addEventListener("DOMContentLoaded", () => {
   let timer;
 
   const refresh = async () => {
-    for (const name of ["subject", "html", "text"]) {
+    for (const name of ["subject", "preheader", "html", "text"]) {
       const typed = document.querySelector(`#emailtemplate_form [name="${name}"]`);
       if (typed) form.elements[name].value = typed.value;
     }
+    const inline = document.querySelector('#emailtemplate_form [name="inline_css"]');
+    if (inline) form.elements.inline_css.checked = inline.checked;
     const body = new FormData(form);
     // a new frame each time: posting into the old one would fill the browser's history
     const old = panel.querySelector("iframe");
