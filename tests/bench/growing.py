@@ -27,16 +27,20 @@ def measure(sizes: Sizes) -> Table:
         found = interleaved(
             {name: partial(_cost, senders, audience) for name, audience in audiences.items()}, sizes.rounds
         )
+        for size in sizes.once:
+            found[str(size)] = [_cost(senders, ours.audience_of(size, f"Growth {size}"))]
     table = Table(
         "Growth, on the SendGrid path",
         ("recipients", "recipients/s", "µs each", "of it senders' CPU, µs", "largest sender, MiB"),
     )
-    for size in sizes.growth:
+    for size in (*sizes.growth, *sizes.once):
         costs = found[str(size)]
         rate = Figures(tuple(cost.rate for cost in costs)).median
         cpu = Figures(tuple(cost.cpu for cost in costs)).median
         peak = Figures(tuple(cost.peak for cost in costs)).median
         table.rows.append((f"{size:,}", f"{rate:,.0f}", f"{1e6 / rate:.0f}", f"{cpu:.0f}", f"{peak:.1f}"))
+    if sizes.once:
+        table.notes.append("The last one is sent once, the others in each round.")
     table.notes.append("The peak is the resident set (VmHWM) of the largest of the sender processes.")
     return table
 

@@ -19,6 +19,7 @@ class Sizes:
     batched: int  # and those that send many at a time: several batches for each process
     start: tuple[int, ...]
     growth: tuple[int, ...]
+    once: tuple[int, ...]  # further sizes of the row of growth, for one round only
     status: int
     seconds: float
     figures: bool  # whether tests.figures' programs run too
@@ -34,6 +35,7 @@ FULL = Sizes(
     batched=4_000,
     start=(10_000, 100_000, 200_000, 1_000_000),
     growth=(10_000, 100_000, 200_000),
+    once=(1_000_000,),
     status=1_000_000,
     seconds=20.0,
     figures=True,
@@ -48,6 +50,7 @@ QUICK = Sizes(
     batched=1_600,
     start=(10_000, 50_000),
     growth=(5_000, 20_000),
+    once=(),
     status=50_000,
     seconds=5.0,
     figures=False,
@@ -62,6 +65,7 @@ TINY = Sizes(
     batched=200,
     start=(1_000,),
     growth=(1_000,),
+    once=(),
     status=1_000,
     seconds=1.0,
     figures=False,
