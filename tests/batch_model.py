@@ -8,6 +8,7 @@ from django.conf import settings
 from campaigns.providers import Verdict
 
 OPEN = ("pending", "deferred")
+DENIALS = ("failed", "suppressed", "cancelled")  # they say that nothing arrived
 
 # What a provider may do with a mail: (was it accepted?, what the worker hears).
 FATES = {
@@ -39,6 +40,9 @@ class ModelRow:
         return self.status in OPEN
 
     def become(self, status: str, *, waits: bool = False) -> None:
+        """Take a status; one that denies a mail that may have arrived is not taken, but said in words."""
+        if self.doubts and status in DENIALS:
+            status = "unconfirmed"
         self.status, self.waits, self.leaving = status, waits, False
 
     def fall_into_doubt(self, tries: int) -> None:

@@ -401,6 +401,11 @@ class BatchMachine(RuleBasedStateMachine):
             assert row.status != "sent" or row.accepted
 
     @invariant()
+    def what_was_accepted_is_never_denied(self) -> None:
+        for row in self._all_rows():
+            assert not row.accepted or row.is_open or row.status in ("sent", "unconfirmed")
+
+    @invariant()
     def what_is_leaving_leaves_under_a_lease(self) -> None:
         found = dict(Batch.objects.filter(campaign=self.campaign).values_list("id", "leaving"))
         for id, batch in self.batches.items():
