@@ -228,6 +228,10 @@ SMTP_DECLARE_WINDOW = env.int("SMTP_DECLARE_WINDOW", default=10)
 RETRY_MAX_ATTEMPTS = env.int("RETRY_MAX_ATTEMPTS", default=3)
 RETRY_BASE_SECONDS = env.int("RETRY_BASE_SECONDS", default=60)
 
+ATTACHMENTS_MAX = env.int("ATTACHMENTS_MAX", default=10)
+ATTACHMENT_MAX_BYTES = env.int("ATTACHMENT_MAX_BYTES", default=5 * 1024 * 1024)
+ATTACHMENTS_MAX_TOTAL_BYTES = env.int("ATTACHMENTS_MAX_TOTAL_BYTES", default=10 * 1024 * 1024)
+
 # --- Imports ------------------------------------------------------------------------------------
 
 IMPORT_MAX_BYTES = env.int("IMPORT_MAX_BYTES", default=100 * 1024 * 1024)

@@ -81,7 +81,7 @@ class CompiledMessage:
         )
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def compile_message(
     sender: Sender,
     *,

@@ -57,7 +57,7 @@ _MIXED_OPENING = b'Content-Type: multipart/mixed; boundary="%b"\r\n\r\n--%b\r\n'
 _END = b"\r\n--%b--\r\n" % _BOUNDARY
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _frame(message: CompiledMessage) -> _Frame:
     fields = ("\r\n".join(_common_fields(message)) + "\r\n").encode("ascii")
     return _Frame(
