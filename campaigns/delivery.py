@@ -3,6 +3,7 @@
     claim     only one worker holds a batch, and only until its lease runs out
     check     the rows that are still open, without those that must not be mailed
     reserve   wait for a place in the rate limit that all workers share
+    compose   write the mails; the campaign itself was compiled once
     declare   commit "these are about to leave" before anything leaves, with a last look at suppressions
     send      the network; no transaction is open
     record    commit the answers, only under the lease that was claimed: together with declaring the next
@@ -17,6 +18,7 @@ Claim and check are here; `sending` has the steps from reserve to record, `ledge
 """
 
 import logging
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -114,6 +116,7 @@ def _send(lease: Lease, line: Line, stopping: Callable[[], bool]) -> None:
             letters = sending.left(letters)
             if not letters or _is_worth_waiting(trouble):
                 break
+            ledger.record(lease)  # before anything else is tried, which may take its time
     if letters:
         raise _soonest(troubles)
 
@@ -123,10 +126,10 @@ def _is_worth_waiting(trouble: Trouble) -> bool:
 
 
 def _soonest(troubles: Sequence[Trouble]) -> Trouble:
-    """Return the trouble that may be over first; one without a time may be over at any moment."""
+    """Return the trouble that is over first, as far as that is known."""
     if not troubles:
         return Trouble("EMAIL_PROVIDERS names no provider")
-    return min(troubles, key=lambda trouble: trouble.over_in or 0)
+    return min(troubles, key=lambda trouble: math.inf if trouble.over_in is None else trouble.over_in)
 
 
 def _check(lease: Lease) -> list[Row]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from django.conf import settings
 from django.db import Error, connection, transaction
 from django.db.models import Count, Q
+from django.db.models.functions import Now
 
 from campaigns import ledger, lifecycle, preflight, progress
 from campaigns.models import Batch, Campaign, CampaignStatus, DeliveryLog, DeliveryStatus
@@ -113,20 +114,25 @@ def next_batches(campaign_id: int) -> list[int]:
     million cannot hold up a small one. It is filled up when a quarter of it is free, not batch by batch:
     each time costs a connection to the broker.
     """
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
+        # one at a time, each seeing what the one before has published
+        cursor.execute(
+            "SELECT 1 FROM campaigns_campaign WHERE id = %s AND status = 'in_progress' FOR NO KEY UPDATE",
+            [campaign_id],
+        )
+        if cursor.fetchone() is None:
+            return []
         cursor.execute(
             """
             WITH room AS (
                 SELECT greatest(%(window)s - count(*), 0) AS places FROM campaigns_batch
                  WHERE campaign_id = %(campaign)s AND (pending > 0 OR deferred > 0)
                    AND published_at IS NOT NULL
-            ), next AS (
+            ), next AS MATERIALIZED (
                 SELECT id FROM campaigns_batch
                  WHERE campaign_id = %(campaign)s AND (pending > 0 OR deferred > 0)
                    AND published_at IS NULL AND lease_until IS NULL
                    AND (not_before IS NULL OR not_before <= clock_timestamp())
-                   AND EXISTS (SELECT 1 FROM campaigns_campaign
-                                WHERE id = %(campaign)s AND status = 'in_progress')
                  ORDER BY number
                  LIMIT (SELECT CASE WHEN places >= %(least)s THEN places ELSE 0 END FROM room)
                    FOR UPDATE SKIP LOCKED
@@ -142,6 +148,12 @@ def next_batches(campaign_id: int) -> list[int]:
             },
         )
         return sorted(row[0] for row in cursor.fetchall())
+
+
+def note_published(batch_id: int) -> bool:
+    """Note that a message about this batch, which rests, is under way; False when somebody has it already."""
+    resting = Batch.objects.filter(_OPEN, id=batch_id, published_at=None, lease_until=None)
+    return bool(resting.update(published_at=Now()))
 
 
 def is_to_end(campaign_id: int) -> bool:

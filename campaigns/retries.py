@@ -38,8 +38,11 @@ class Stage(Enum):
     DOT = "end of data"
 
 
+# in words only where they speak of the sender: a recipient's domain may have limits of its own
 _SENDER_LIMIT = re.compile(
-    r"\b5\.4\.5\b|\b4\.7\.28\b|\bsending (limit|quota)\b|\btoo many login attempts\b", re.IGNORECASE
+    r"\b5\.4\.5\b|\b4\.7\.28\b|\btoo many login attempts\b"
+    r"|\b(your|daily|hourly|user|account)\b[^.;]*\bsending (limit|quota)\b",
+    re.IGNORECASE,
 )
 
 

@@ -41,6 +41,7 @@ class Sending:
         self.attempts, self.stopping = attempts, stopping
         self.answered: set[int] = set()
         self.accepted = 0
+        self.asked = False
         self._looked_at = time.monotonic()
         self._end: Exception | None = None  # why nothing more may leave, once that is so
 
@@ -59,7 +60,9 @@ class Sending:
         unused = len(group)  # of the places that were booked
         try:
             self._wait(wait)
-            self.provider.open()
+            if not self.provider.is_ready():
+                self._record()  # connecting may take its time
+                self.provider.open()
             held_back = ledger.declare(
                 self.lease, [letter.delivery_id for letter in group], self.provider.name
             )
@@ -69,22 +72,27 @@ class Sending:
             unused = len(held_back)
             if not leaving:
                 return
-            sending = self.provider.send(self.message, leaving, still_ours=self._still_ours)
-            unused += sum(outcome.verdict is Verdict.UNSENT for outcome in sending.outcomes)
+            self.asked = True
+            answer = self.provider.send(self.message, leaving, still_ours=self._still_ours)
+            unused += sum(outcome.verdict is Verdict.UNSENT for outcome in answer.outcomes)
         finally:
             self.provider.limit.give_back(self.redis, unused)
-        self._answer(sending.outcomes)
+        self._answer(answer.outcomes)
         if self._end:
             raise self._end
-        if sending.trouble:
-            raise sending.trouble
+        if answer.trouble:
+            raise answer.trouble
+
+    def _record(self) -> None:
+        if self.lease.answers:
+            ledger.record(self.lease)
 
     def _wait(self, seconds: float) -> None:
         """Sleep until the places that were booked, while there is reason to."""
         until = time.monotonic() + seconds
         self._look()
         if seconds > LONG_WAIT:
-            ledger.record(self.lease)
+            self._record()
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(left, LOOK_SECONDS))  # the rate limit's time has to pass
             self._look()
@@ -120,7 +128,7 @@ class Sending:
             ledger.change_for(outcome, attempts=self.attempts[outcome.delivery_id] + 1, jitter=lambda: drawn)
             for outcome in outcomes
         ]
-        self.lease.answers += changes
+        self.lease.answer(changes)
         self.accepted += sum(outcome.verdict is Verdict.ACCEPTED for outcome in outcomes)
         self.answered.update(
             change.delivery_id for change in changes if change.status is not DeliveryStatus.PENDING
@@ -142,8 +150,9 @@ def guarded(sending: Sending, breaker: Breaker) -> Iterator[None]:
             yield
         finally:
             sending.provider.rest()
-        undecided = False
-        breaker.succeeded()
+        if sending.asked:
+            undecided = False
+            breaker.succeeded()
     except MustWait as wait:  # our own limit, which says nothing of the provider
         raise Trouble(str(wait), None if wait.used_up else wait.seconds, over_in=wait.seconds) from wait
     except Trouble as trouble:
@@ -151,7 +160,9 @@ def guarded(sending: Sending, breaker: Breaker) -> Iterator[None]:
             breaker.paused(trouble.retry_after, trouble.why)
         elif sending.accepted:  # it works: the connection ended, which relays do after so many mails
             breaker.succeeded()
-            trouble.over_in = trouble.over_in or SHORT_REST
+            trouble.over_in = SHORT_REST
+            if trouble.hung_up:
+                trouble.retry_after = SHORT_REST
         elif trouble.fault:
             breaker.failed(trouble.why)
         else:

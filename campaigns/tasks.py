@@ -105,7 +105,7 @@ def send_batch(self: "Task[[int], None]", batch_id: int) -> None:
     if handled is None:
         return
     if handled.rest is not None and handled.rest <= LONGEST_COUNTDOWN:
-        publish(send_batch, [(batch_id,)], countdown=math.ceil(handled.rest))
+        _come_back(batch_id, math.ceil(handled.rest))
     _go_on(handled.campaign_id)
 
 
@@ -170,6 +170,12 @@ def _publish(task: "Task[..., object]", waiting: deque[tuple[object, ...]], coun
         while waiting:
             task.apply_async(waiting[0], connection=connection, countdown=countdown, retry=False)  # type: ignore[call-arg]  # Celery's stubs lack it
             waiting.popleft()
+
+
+def _come_back(batch_id: int, seconds: int) -> None:
+    """Publish a batch that rests for a short while, so that it need not wait for a tick."""
+    if dispatch.note_published(batch_id) and not publish(send_batch, [(batch_id,)], countdown=seconds):
+        dispatch.forget_published([batch_id])
 
 
 def _go_on(campaign_id: int) -> None:

@@ -124,7 +124,12 @@ class Vitals:
 
 
 def moment(at: datetime, now: datetime) -> str:
-    """Return such as "10:05 UTC", with the day when it is another one than that of `now`; both are UTC."""
+    """Return such as "10:05 UTC", with the day when it is another one than that of `now`; both are UTC.
+
+    With seconds when it is only minutes away: a pause of ten seconds has to be seen to end.
+    """
+    if abs(at - now) < timedelta(minutes=5):
+        return f"{at:%H:%M:%S} UTC"
     return f"{at:%H:%M} UTC" if at.date() == now.date() else f"{at:%d %b %H:%M} UTC"
 
 

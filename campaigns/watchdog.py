@@ -49,6 +49,8 @@ def why_still(current: Progress, around: Vitals) -> str:
             return case.overdue()
         case CampaignStatus.IN_PROGRESS:
             return next((words for rule in _IN_PROGRESS if (words := rule(case))), "")
+        case CampaignStatus.COMPLETED | CampaignStatus.FAILED:
+            return case.in_doubt()
     return ""
 
 
@@ -85,6 +87,13 @@ class _Case:
         if due is None or self.standing.asked_at - due < vitals.TICK_LATE:
             return ""
         return f"It was to start at {self._at(due)}, and no tick has started it. {self._tick}"
+
+    def in_doubt(self) -> str:
+        count = self.current.unconfirmed
+        if not count:
+            return ""
+        words = f"{_mails(count, 'is', 'are')} unconfirmed: they left, and no answer was recorded"
+        return f"{words}. Settle them in the delivery log or by settle_unconfirmed {self.current.id}"
 
     # --- In progress
 

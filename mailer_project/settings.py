@@ -25,6 +25,20 @@ for env_file in (BASE_DIR / ".env", LOCAL_DIR / "env"):
     if env_file.exists():
         env.read_env(env_file)
 
+
+def number(name: str, default: int, *, least: int, most: int | None = None) -> int:
+    """Read a whole number. Raises ImproperlyConfigured naming the setting and what it may be."""
+    text = env.str(name, default="") or str(default)
+    span = f"at least {least}" if most is None else f"{least} to {most}"
+    try:
+        value = int(text)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} is {text!r}; it must be a whole number, {span}.") from None
+    if value < least or (most is not None and value > most):
+        raise ImproperlyConfigured(f"{name} is {value}; it must be {span}.")
+    return value
+
+
 # --- Site ---------------------------------------------------------------------------------------
 
 DEBUG = env.bool("DEBUG", default=False)
@@ -131,9 +145,10 @@ def _database() -> dict[str, Any]:
     Connections are kept from task to task and from request to request: logging in and preparing
     statements anew cost a quarter of a batch. One that has died meanwhile is replaced.
     """
-    kept = {"CONN_MAX_AGE": env.int("CONN_MAX_AGE", default=600), "CONN_HEALTH_CHECKS": True}
+    kept: dict[str, Any] = {"CONN_MAX_AGE": number("CONN_MAX_AGE", 600, least=0), "CONN_HEALTH_CHECKS": True}
     if env.str("DATABASE_URL", default=""):
-        return {**kept, **env.db("DATABASE_URL")}
+        database = env.db("DATABASE_URL")
+        return {**kept, **database, "OPTIONS": {"connect_timeout": 5, **database.get("OPTIONS", {})}}
     if not env.str("DB_NAME", default=""):
         return {}
     return {
@@ -144,6 +159,7 @@ def _database() -> dict[str, Any]:
         "PASSWORD": env.str("DB_PASSWORD", default=""),
         "HOST": env.str("DB_HOST", default="127.0.0.1"),
         "PORT": env.str("DB_PORT", default="5432"),
+        "OPTIONS": {"connect_timeout": 5},
     }
 
 
@@ -184,7 +200,7 @@ CELERY_TASK_ROUTES = {
     "campaigns.tasks.send_test": {"queue": "transactional"},
     "campaigns.tasks.import_recipients": {"queue": "imports"},
 }
-CELERY_WORKER_PREFETCH_MULTIPLIER = env.int("CELERY_WORKER_PREFETCH_MULTIPLIER", default=1)
+CELERY_WORKER_PREFETCH_MULTIPLIER = number("CELERY_WORKER_PREFETCH_MULTIPLIER", 1, least=0)
 CELERY_WORKER_SEND_TASK_EVENTS = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False  # a batch in hand is finished
@@ -220,23 +236,19 @@ CELERY_BEAT_SCHEDULE = {
 
 # --- Campaigns ----------------------------------------------------------------------------------
 
-CAMPAIGN_BATCH_SIZE = env.int("CAMPAIGN_BATCH_SIZE", default=200)
-CAMPAIGN_WINDOW = env.int("CAMPAIGN_WINDOW", default=32)  # batches of one campaign in the queue at a time
-LEASE_SECONDS = env.int("LEASE_SECONDS", default=180)
+CAMPAIGN_BATCH_SIZE = number("CAMPAIGN_BATCH_SIZE", 200, least=1, most=1000)  # as one SendGrid request takes
+CAMPAIGN_WINDOW = number("CAMPAIGN_WINDOW", 32, least=1)  # batches of one campaign in the queue at a time
+LEASE_SECONDS = number("LEASE_SECONDS", 180, least=10)
 UNCONFIRMED_POLICY = env.str("UNCONFIRMED_POLICY", default="hold")  # or "resend"
-SMTP_DECLARE_WINDOW = env.int("SMTP_DECLARE_WINDOW", default=10)
-RETRY_MAX_ATTEMPTS = env.int("RETRY_MAX_ATTEMPTS", default=3)
-RETRY_BASE_SECONDS = env.int("RETRY_BASE_SECONDS", default=60)
-
-ATTACHMENTS_MAX = env.int("ATTACHMENTS_MAX", default=10)
-ATTACHMENT_MAX_BYTES = env.int("ATTACHMENT_MAX_BYTES", default=5 * 1024 * 1024)
-ATTACHMENTS_MAX_TOTAL_BYTES = env.int("ATTACHMENTS_MAX_TOTAL_BYTES", default=10 * 1024 * 1024)
+SMTP_DECLARE_WINDOW = number("SMTP_DECLARE_WINDOW", 10, least=1, most=1000)
+RETRY_MAX_ATTEMPTS = number("RETRY_MAX_ATTEMPTS", 3, least=1)
+RETRY_BASE_SECONDS = number("RETRY_BASE_SECONDS", 60, least=1)
 
 # --- Imports ------------------------------------------------------------------------------------
 
-IMPORT_MAX_BYTES = env.int("IMPORT_MAX_BYTES", default=100 * 1024 * 1024)
-IMPORT_MAX_COLUMNS = env.int("IMPORT_MAX_COLUMNS", default=100)
-IMPORT_MAX_CELL = env.int("IMPORT_MAX_CELL", default=10_000)  # characters
+IMPORT_MAX_BYTES = number("IMPORT_MAX_BYTES", 100 * 1024 * 1024, least=1)
+IMPORT_MAX_COLUMNS = number("IMPORT_MAX_COLUMNS", 100, least=1)
+IMPORT_MAX_CELL = number("IMPORT_MAX_CELL", 10_000, least=1)  # characters
 
 # --- Providers ----------------------------------------------------------------------------------
 
@@ -246,17 +258,17 @@ DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="")
 SENDGRID_API_KEY = env.str("SENDGRID_API_KEY", default="")
 SENDGRID_API_HOST = env.str("SENDGRID_API_HOST", default="https://api.sendgrid.com").rstrip("/")
 SENDGRID_FROM_EMAIL = env.str("SENDGRID_FROM_EMAIL", default="")
-SENDGRID_RATE_LIMIT_PER_SEC = env.int("SENDGRID_RATE_LIMIT_PER_SEC", default=600)
+SENDGRID_RATE_LIMIT_PER_SEC = number("SENDGRID_RATE_LIMIT_PER_SEC", 600, least=0)
 
 EMAIL_HOST = env.str("EMAIL_HOST", default="smtp.gmail.com")
-EMAIL_PORT = env.int("EMAIL_PORT", default=587)
+EMAIL_PORT = number("EMAIL_PORT", 587, least=1, most=65_535)
 EMAIL_HOST_USER = env.str("EMAIL_HOST_USER", default="")
 EMAIL_HOST_PASSWORD = env.str("EMAIL_HOST_PASSWORD", default="")
 EMAIL_USE_TLS = env.bool("EMAIL_USE_TLS", default=True)
-EMAIL_TIMEOUT = env.int("EMAIL_TIMEOUT", default=30)
-SMTP_MAILS_PER_CONNECTION = env.int("SMTP_MAILS_PER_CONNECTION", default=100)
-SMTP_RATE_LIMIT_PER_SEC = env.int("SMTP_RATE_LIMIT_PER_SEC", default=20)
-SMTP_DAILY_LIMIT = env.int("SMTP_DAILY_LIMIT", default=2000)
+EMAIL_TIMEOUT = number("EMAIL_TIMEOUT", 30, least=1)
+SMTP_MAILS_PER_CONNECTION = number("SMTP_MAILS_PER_CONNECTION", 100, least=1)
+SMTP_RATE_LIMIT_PER_SEC = number("SMTP_RATE_LIMIT_PER_SEC", 20, least=0)
+SMTP_DAILY_LIMIT = number("SMTP_DAILY_LIMIT", 2000, least=0)
 
 # --- Admin --------------------------------------------------------------------------------------
 
@@ -348,7 +360,7 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_CLASSES": ["mailer_project.rest.Throttle"],
     "DEFAULT_THROTTLE_RATES": {"token": env.str("LOGIN_RATE", default="10/min")},  # for each address
     # how many proxies of ours stand before us: what X-Forwarded-For says beyond them is the client's own word
-    "NUM_PROXIES": env.int("TRUSTED_PROXIES", default=0),
+    "NUM_PROXIES": number("TRUSTED_PROXIES", 0, least=0),
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "mailer_project.problems.handle",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
@@ -402,14 +414,12 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
 }
 
-if CAMPAIGN_BATCH_SIZE not in range(1, 1001):
-    raise ImproperlyConfigured(
-        f"CAMPAIGN_BATCH_SIZE is {CAMPAIGN_BATCH_SIZE}; "
-        "it must be 1 to 1000, as many as one SendGrid request takes."
-    )
 if UNCONFIRMED_POLICY not in ("hold", "resend"):
     raise ImproperlyConfigured(f"UNCONFIRMED_POLICY is {UNCONFIRMED_POLICY!r}; it must be hold or resend.")
-if LEASE_SECONDS < 10:
-    raise ImproperlyConfigured(f"LEASE_SECONDS is {LEASE_SECONDS}; a lease shorter than 10 cannot be kept.")
-if SMTP_DECLARE_WINDOW < 1:
-    raise ImproperlyConfigured(f"SMTP_DECLARE_WINDOW is {SMTP_DECLARE_WINDOW}; it must be at least 1.")
+if not EMAIL_PROVIDERS or len(set(EMAIL_PROVIDERS)) < len(EMAIL_PROVIDERS):
+    raise ImproperlyConfigured(
+        f"EMAIL_PROVIDERS is {','.join(EMAIL_PROVIDERS)!r}; it must name at least one provider, each once."
+    )
+for _name in EMAIL_PROVIDERS:
+    if _name not in ("sendgrid", "smtp"):
+        raise ImproperlyConfigured(f"EMAIL_PROVIDERS names {_name!r}; there are: sendgrid, smtp.")

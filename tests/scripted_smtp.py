@@ -9,7 +9,7 @@ from io import BufferedReader
 from typing import Any
 
 from campaigns.composing import Letter
-from campaigns.providers import Sending, Smtp, Verdict
+from campaigns.providers import Answer, Smtp, Verdict
 from campaigns.providers.conversation import SmtpAccount
 from campaigns.throttle import Limit
 from tests.letters import message
@@ -96,10 +96,10 @@ def smtp(port: int, **account: Any) -> Smtp:
     return Smtp(SmtpAccount("127.0.0.1", port, **given), Limit("smtp", 0), window=10)
 
 
-def send(provider: Smtp, *group: Letter) -> Sending:
+def send(provider: Smtp, *group: Letter) -> Answer:
     with provider:
         return provider.send(message(), group, still_ours=lambda: True)
 
 
-def seen(sending: Sending) -> list[tuple[Verdict, str]]:
+def seen(sending: Answer) -> list[tuple[Verdict, str]]:
     return [(o.verdict, o.provider_message_id or o.reason) for o in sending.outcomes]

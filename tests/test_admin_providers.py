@@ -40,7 +40,7 @@ class TestProviders:
         assert re.fullmatch(
             r"Providers sendgrid closed no rate limit "
             r"smtp closed 20/s, which senders wait for, 1,800 of 2,000 left in 24 hours "
-            r"The last tick was at \d\d:\d\d UTC\.",
+            r"The last tick was at \d\d:\d\d:\d\d UTC\.",
             panel(boss),
         )
 

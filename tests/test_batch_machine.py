@@ -227,10 +227,10 @@ class BatchMachine(RuleBasedStateMachine):
             if verdict is Verdict.UNSENT:
                 worker.read[id] = attempts  # for the next provider
         worker.leaving = {}
-        worker.lease.answers += [
+        worker.lease.answer(
             ledger.change_for(Outcome(id, verdict), attempts=tries, jitter=lambda: 0.5)
             for id, (verdict, tries) in worker.answers.items()
-        ]
+        )
 
     def _record(self, worker: Worker) -> None:
         """Write the answers by themselves, as before a long wait."""

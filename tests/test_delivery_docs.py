@@ -7,7 +7,7 @@ from django.conf import settings
 
 from campaigns.composing import Letter
 from campaigns.models import DeliveryStatus
-from campaigns.providers import Provider, SendGrid, Sending, Trouble, Verdict
+from campaigns.providers import Answer, Provider, SendGrid, Trouble, Verdict
 from campaigns.retries import Consequence, Stage, sendgrid_answer, smtp_reply
 from campaigns.throttle import Limit
 from tests.letters import letters, message
@@ -47,11 +47,11 @@ def reply(row: list[str]) -> tuple[Stage, int, str]:
     return Stage(row[0]), int(code), text
 
 
-def first_becomes(sending: Sending) -> str:
+def first_becomes(sending: Answer) -> str:
     return BECOMES[sending.outcomes[0].verdict]
 
 
-def send(provider: Provider, *group: Letter) -> Sending:
+def send(provider: Provider, *group: Letter) -> Answer:
     with provider:
         return provider.send(message(), group, still_ours=lambda: True)
 

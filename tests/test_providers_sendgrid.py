@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from campaigns.providers import Outcome, SendGrid, Sending, Verdict
+from campaigns.providers import Answer, Outcome, SendGrid, Verdict
 from campaigns.retries import Consequence, sendgrid_answer
 from campaigns.throttle import Limit
 from tests.certificates import self_signed
@@ -28,12 +28,12 @@ def sendgrid(url: str, *, read_timeout: float = 30) -> SendGrid:
     return SendGrid("SG.test", Limit("sendgrid", 0), host=url, read_timeout=read_timeout)
 
 
-def send(server: SendGridServer, count: int = 3, **options: Any) -> Sending:
+def send(server: SendGridServer, count: int = 3, **options: Any) -> Answer:
     with sendgrid(server.url, **options) as provider:
         return provider.send(message(), letters(count), still_ours=lambda: True)
 
 
-def verdicts(sending: Sending) -> list[Verdict]:
+def verdicts(sending: Answer) -> list[Verdict]:
     return [outcome.verdict for outcome in sending.outcomes]
 
 
@@ -43,14 +43,14 @@ def refusal(*errors: tuple[str, str | None]) -> str:
 
 class TestAccepted:
     def test_keeps_the_id_of_the_request_for_each_mail(self, server: SendGridServer) -> None:
-        assert send(server, 2) == Sending(
+        assert send(server, 2) == Answer(
             (Outcome(1, Verdict.ACCEPTED, "request-1"), Outcome(2, Verdict.ACCEPTED, "request-1"))
         )
 
     @pytest.mark.parametrize("status", [200, 202])
     def test_needs_no_id(self, server: SendGridServer, status: int) -> None:
         server.answers = [(status, {}, "")]
-        assert send(server, 1) == Sending((Outcome(1, Verdict.ACCEPTED, ""),))
+        assert send(server, 1) == Answer((Outcome(1, Verdict.ACCEPTED, ""),))
 
     def test_sends_one_request_for_all(self, server: SendGridServer) -> None:
         send(server, 200)
@@ -73,9 +73,10 @@ class TestAccepted:
     def test_uses_one_connection_for_many_requests(self, server: SendGridServer) -> None:
         provider = sendgrid(server.url)
         for _ in range(3):
-            with provider:
-                provider.send(message(), letters(2), still_ours=lambda: True)
-                provider.send(message(), letters(1), still_ours=lambda: True)
+            provider.open()
+            provider.send(message(), letters(2), still_ours=lambda: True)
+            provider.send(message(), letters(1), still_ours=lambda: True)
+            provider.rest()
         assert (len(server.requests), len(server.connections)) == (6, 1)
 
     def test_does_not_trust_a_connection_that_was_long_idle(
@@ -196,7 +197,7 @@ class TestARefusedRequest:
         server.answers = [(400, {}, refusal(("must be shorter", "subject"), ("is empty", "content.0.value")))]
         sending = send(server, 8)
         why = "400 subject: must be shorter; content.0.value: is empty"
-        assert sending == Sending(tuple(Outcome(n, Verdict.REFUSED, reason=why) for n in range(1, 9)))
+        assert sending == Answer(tuple(Outcome(n, Verdict.REFUSED, reason=why) for n in range(1, 9)))
         assert len(server.requests) == 1
 
     def test_is_halved_until_the_culprit_is_alone(self, server: SendGridServer) -> None:
@@ -226,7 +227,7 @@ class TestARefusedRequest:
 
     def test_ends_with_the_mail_that_is_too_large_alone(self, server: SendGridServer) -> None:
         server.answers = [(413, {}, "")]
-        assert send(server, 1) == Sending(
+        assert send(server, 1) == Answer(
             (Outcome(1, Verdict.REFUSED, reason="413 Request Entity Too Large"),)
         )
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from campaigns.composing import Letter, build_mime
-from campaigns.providers import Outcome, Sending, Trouble, Verdict
+from campaigns.providers import Answer, Outcome, Trouble, Verdict
 from tests.letters import letter, letters, message
 from tests.mail_servers import smtp_server
 from tests.scripted_smtp import scripted, seen, send, smtp
@@ -15,7 +15,7 @@ class TestAccepted:
     def test_keeps_the_servers_words(self) -> None:
         with smtp_server() as server:
             sending = send(smtp(server.port), letter(7))
-        assert sending == Sending((Outcome(7, Verdict.ACCEPTED, "2.0.0 queued as Q1"),))
+        assert sending == Answer((Outcome(7, Verdict.ACCEPTED, "2.0.0 queued as Q1"),))
 
     def test_keeps_all_lines_of_an_answer(self) -> None:
         with scripted(DOT="250-first\r\n250 second") as server:

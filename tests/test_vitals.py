@@ -58,8 +58,8 @@ class TestTheTick:
         ("tick_at", "late", "words"),
         [
             (None, True, "No tick is known: are Beat and the scheduler's worker running?"),
-            (NOW - timedelta(seconds=30), False, "The last tick was at 09:00 UTC"),
-            (NOW - timedelta(seconds=149), False, "The last tick was at 08:58 UTC"),
+            (NOW - timedelta(seconds=30), False, "The last tick was at 09:00:00 UTC"),
+            (NOW - timedelta(seconds=149), False, "The last tick was at 08:58:01 UTC"),
             (
                 NOW - timedelta(minutes=5, seconds=59),
                 True,

@@ -16,7 +16,8 @@ from campaigns.providers import Outcome, Verdict
 class Change:
     """What to write into one delivery; `attempts` and `doubts` are what to add to its counts.
 
-    `again_after` says how long a deferred one waits, from the moment it is written.
+    `again_after` says how long a deferred one waits, from the moment it is written. What is in doubt from
+    an earlier attempt, and fails or must not be sent now, is written as unconfirmed: it may have arrived.
     """
 
     delivery_id: int
@@ -28,7 +29,7 @@ class Change:
     doubts: int = 0
 
 
-def unsent(delivery_id: int, reason: str = "") -> Change:
+def not_sent(delivery_id: int, reason: str = "") -> Change:
     """Say of a delivery that was declared that it did not leave, which costs it no attempt."""
     return Change(delivery_id, DeliveryStatus.PENDING, reason, attempts=0)
 
@@ -44,7 +45,7 @@ def change_for(outcome: Outcome, *, attempts: int, jitter: Callable[[], float] =
         case Verdict.REFUSED:
             return Change(outcome.delivery_id, DeliveryStatus.FAILED, outcome.reason)
         case Verdict.UNSENT:
-            return unsent(outcome.delivery_id, outcome.reason)
+            return not_sent(outcome.delivery_id, outcome.reason)
         case Verdict.DEFERRED:
             return _again_or(DeliveryStatus.FAILED, outcome, attempts, jitter)
         case Verdict.UNCONFIRMED if settings.UNCONFIRMED_POLICY == "resend":

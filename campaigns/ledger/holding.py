@@ -3,21 +3,13 @@
 import time
 from datetime import timedelta
 
+import psycopg
 from django.conf import settings
-from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from campaigns.ledger.leases import Lease, LeaseLost, RowsMissing, good_until
 from campaigns.ledger.rows import write_answers
-from campaigns.ledger.steps import (
-    COUNTERS,
-    Cursor,
-    batch_step,
-    close_leaving,
-    hold,
-    insist,
-    lengthen,
-    recount,
-)
+from campaigns.ledger.steps import Cursor, batch_step, close_leaving, hold, insist, lengthen, recount
 from campaigns.models import CampaignStatus
 
 _ADD_UP = "batch_counters_add_up"
@@ -80,28 +72,22 @@ def release(lease: Lease, *, trouble: str = "", wait: timedelta | None = None, f
         left = leaving - write_answers(cursor, lease, leaving, strict=False)
         if left:
             close_leaving(cursor, lease.batch_id, left)
+        recount(cursor, lease.batch_id, worked_on=bool(leaving))
         cursor.execute(
-            f"""
+            """
             UPDATE campaigns_batch
-               SET {COUNTERS}, recorded_at = CASE WHEN %s THEN clock_timestamp() ELSE recorded_at END,
-                   leaving = '{{}}', leaving_through = '',
+               SET leaving = '{}', leaving_through = '',
                    lease_until = NULL, lease_owner = '', published_at = NULL, trouble = %s,
                    failures = CASE WHEN %s THEN failures + 1 ELSE 0 END,
                    not_before = CASE
                        WHEN %s THEN clock_timestamp() + %s * interval '1 second'
-                       ELSE (SELECT CASE WHEN bool_or(row.status = 'pending') THEN NULL
-                                         ELSE min(row.not_before) FILTER (WHERE row.status = 'deferred') END
-                               FROM campaigns_deliverylog AS row WHERE row.batch_id = campaigns_batch.id) END
+                       WHEN pending > 0 THEN NULL
+                       ELSE (SELECT min(delivery.not_before) FROM campaigns_deliverylog AS delivery
+                              WHERE delivery.batch_id = campaigns_batch.id
+                                AND delivery.status = 'deferred') END
              WHERE id = %s
-            """,  # noqa: S608  # a constant of ours
-            [
-                bool(leaving),
-                trouble.replace("\0", ""),
-                failed,
-                wait is not None,
-                seconds,
-                lease.batch_id,
-            ],
+            """,
+            [trouble.replace("\0", ""), failed, wait is not None, seconds, lease.batch_id],
         )
 
     insist(lease, step)
@@ -126,9 +112,9 @@ def take_back_expired() -> list[int]:
             try:
                 with transaction.atomic():
                     close_leaving(cursor, batch_id, leaving)
-                    recount(cursor, batch_id)
-            except IntegrityError as error:
-                if _ADD_UP not in str(error):
+                    recount(cursor, batch_id, worked_on=False)
+            except psycopg.errors.CheckViolation as error:
+                if error.diag.constraint_name != _ADD_UP:
                     raise
                 broken[batch_id] = campaign_id
                 transaction.set_rollback(True)
@@ -140,16 +126,22 @@ def take_back_expired() -> list[int]:
 
 
 def _end_lease(cursor: Cursor, *, except_for: list[int]) -> tuple[int, int, list[int]] | None:
-    """End the lease that ran out first; return its batch, its campaign, and what was leaving under it."""
+    """End the lease that ran out first; return its batch, its campaign, and what was leaving under it.
+
+    Materialized, because the planner may run a subquery once for each row of the table, and then ends
+    every lease at once, of which only one would be closed.
+    """
     cursor.execute(
         """
+        WITH expired AS MATERIALIZED (
+            SELECT id, leaving FROM campaigns_batch
+             WHERE lease_until < clock_timestamp() AND NOT id = ANY(%s::bigint[])
+             ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED)
         UPDATE campaigns_batch AS batch
            SET lease_until = NULL, lease_owner = '', published_at = NULL, leaving = '{}',
                lease_token = lease_token + 1,
-               trouble = 'the worker ' || lease_owner || ' did not finish this batch'
-          FROM (SELECT id, leaving FROM campaigns_batch
-                 WHERE lease_until < clock_timestamp() AND NOT id = ANY(%s::bigint[])
-                 ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED) AS expired
+               trouble = 'the worker ' || split_part(lease_owner, ' ', 1) || ' did not finish this batch'
+          FROM expired
          WHERE batch.id = expired.id
         RETURNING batch.id, batch.campaign_id, expired.leaving
         """,

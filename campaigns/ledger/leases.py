@@ -1,7 +1,7 @@
 """The right to work on one batch."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -13,6 +13,9 @@ LEASE_MARGIN = 5.0  # seconds by which a worker gives its lease up before the da
 
 class LeaseLost(Exception):
     """Another worker, or nobody, holds this batch now; nothing may be sent or written for it."""
+
+    def __init__(self, lease: "Lease", why: str = "its lease ran out or was taken back") -> None:
+        super().__init__(f"batch {lease.batch_id} is no longer with this worker: {why}")
 
 
 class CampaignHeld(Exception):
@@ -31,8 +34,8 @@ class RowsMissing(Exception):
 class Lease:
     """The right to work on one batch until it runs out.
 
-    `answers` are known and not written yet: they go with the next step. `unsure` is set when the
-    connection broke during a step, so that it may have been committed or not. `_good_until` is on this
+    `answers`, by delivery, are known and not written yet: they go with the next step. `unsure` is set when
+    the connection broke during a step, so that it may have been committed or not. `_good_until` is on this
     process's monotonic clock, which goes on while the process is stopped.
     """
 
@@ -41,7 +44,7 @@ class Lease:
     token: int
     failures: int
     _good_until: float = field(repr=False)
-    answers: list[Change] = field(default_factory=list, repr=False)
+    answers: dict[int, Change] = field(default_factory=dict, repr=False)
     unsure: bool = field(default=False, repr=False)
 
     def is_good(self, *, for_seconds: float = 0.0) -> bool:
@@ -51,6 +54,10 @@ class Lease:
     def renewed(self, since: float) -> None:
         """Count the lease anew from `since`, a moment before it was renewed."""
         self._good_until = good_until(since)
+
+    def answer(self, changes: Iterable[Change]) -> None:
+        """Keep answers until the next step; a later one takes the place of an earlier one."""
+        self.answers |= {change.delivery_id: change for change in changes}
 
     def written(self) -> None:
         """Note that a step was committed, with the answers."""

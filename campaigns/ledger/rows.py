@@ -6,13 +6,20 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
-from campaigns.ledger.changes import Change, unsent
+from campaigns.ledger.changes import Change, not_sent
 from campaigns.ledger.leases import Lease, LeaseLost
-from campaigns.ledger.steps import COUNTERS, Cursor, batch_step, hold, insist, lengthen, recount
+from campaigns.ledger.steps import Cursor, batch_step, hold, insist, lengthen, recount
 from campaigns.models import Campaign
+
+# Of a delivery that left without a recorded answer, and nobody has decided about that since: it may have
+# arrived, so it must not end as one that has not.
+IN_DOUBT = """
+(delivery.doubts > 0 AND delivery.doubts > (
+    SELECT count(*) FROM campaigns_settlement AS settlement
+     WHERE settlement.delivery_id = delivery.id AND settlement.decision = 'send_again'))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +77,7 @@ def declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[int
         except (OperationalError, InterfaceError):
             # committed or not, nothing of these has left: that is their answer
             lease.unsure = True
-            lease.answers += map(unsent, delivery_ids)
-            record(lease)
+            record(lease, [not_sent(delivery_id) for delivery_id in delivery_ids])
         else:
             lease.written()
             lease.renewed(since)
@@ -82,24 +88,15 @@ def _declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[in
     with batch_step() as cursor:
         leaving = hold(cursor, lease, running=True)
         if leaving - write_answers(cursor, lease, leaving):
-            raise LeaseLost(f"{lease}: what had left before has no answer yet")
+            raise LeaseLost(lease, "what left before has no answer yet")
         held_back = _hold_back(cursor, lease, delivery_ids)
+        if leaving or held_back:
+            recount(cursor, lease.batch_id, worked_on=bool(leaving))
         cursor.execute(
-            f"""
-            UPDATE campaigns_batch
-               SET {COUNTERS}, recorded_at = CASE WHEN %s THEN clock_timestamp() ELSE recorded_at END,
-                   leaving = %s::bigint[], leaving_through = %s,
-                   lease_until = clock_timestamp() + %s * interval '1 second'
-             WHERE id = %s
-            """,  # noqa: S608  # a constant of ours
-            [
-                bool(leaving),
-                [delivery_id for delivery_id in delivery_ids if delivery_id not in held_back],
-                provider,
-                settings.LEASE_SECONDS,
-                lease.batch_id,
-            ],
+            "UPDATE campaigns_batch SET leaving = %s::bigint[], leaving_through = %s WHERE id = %s",
+            [[each for each in delivery_ids if each not in held_back], provider, lease.batch_id],
         )
+        lengthen(cursor, lease)
     return held_back
 
 
@@ -110,7 +107,7 @@ def record(lease: Lease, changes: Sequence[Change] = ()) -> None:
     this process.
     """
     since = time.monotonic()
-    lease.answers += changes
+    lease.answer(changes)
 
     def step(cursor: Cursor) -> None:
         leaving = hold(cursor, lease)
@@ -128,15 +125,11 @@ def record(lease: Lease, changes: Sequence[Change] = ()) -> None:
 
 def rule_out(lease: Lease, changes: Sequence[Change]) -> None:
     """Write the answers of deliveries that are not to be sent at all. Raises LeaseLost."""
-
-    def step(cursor: Cursor) -> None:
+    with batch_step() as cursor:
         if hold(cursor, lease).intersection(change.delivery_id for change in changes):
-            raise LeaseLost(f"{lease}: something that is leaving was to be ruled out")
+            raise LeaseLost(lease, "something that is leaving was to be ruled out")
         _write(cursor, lease, changes)
         recount(cursor, lease.batch_id)
-
-    with batch_step() as cursor:
-        step(cursor)
 
 
 def write_answers(cursor: Cursor, lease: Lease, leaving: Collection[int], *, strict: bool = True) -> set[int]:
@@ -146,16 +139,19 @@ def write_answers(cursor: Cursor, lease: Lease, leaving: Collection[int], *, str
     not awaited, after the connection broke in the step before, was written by that step: its commit was
     made, and only the word of it lost. Else, if `strict`, it raises LeaseLost.
     """
-    awaited = [change for change in lease.answers if change.delivery_id in leaving]
+    awaited = [change for delivery_id, change in lease.answers.items() if delivery_id in leaving]
     if strict and len(awaited) != len(lease.answers) and not lease.unsure:
-        raise LeaseLost(f"{lease}: {len(awaited)} of {len(lease.answers)} answers were awaited")
+        raise LeaseLost(lease, f"{len(awaited)} of {len(lease.answers)} answers were awaited")
     if awaited:
         _write(cursor, lease, awaited)
     return {change.delivery_id for change in awaited}
 
 
 def cancel_open_rows(campaign: Campaign) -> None:
-    """Cancel what has not left in batches that nobody holds; a held one follows when it is given back."""
+    """Cancel what has not left in batches that nobody holds; a held one follows when it is given back.
+
+    What is in doubt from an earlier attempt, and was to be sent again, becomes unconfirmed.
+    """
     with batch_step() as cursor:
         cursor.execute(
             """
@@ -167,20 +163,24 @@ def cancel_open_rows(campaign: Campaign) -> None:
         )
         batches = [row[0] for row in cursor.fetchall()]
         cursor.execute(
-            """
-            UPDATE campaigns_deliverylog
-               SET status = 'cancelled', reason = 'the campaign was cancelled', not_before = NULL
-             WHERE batch_id = ANY(%s::bigint[]) AND status IN ('pending', 'deferred')
-            """,
-            [batches],
-        )
-        cursor.execute(
-            """
-            UPDATE campaigns_batch
-               SET cancelled = cancelled + pending + deferred, pending = 0, deferred = 0,
-                   published_at = NULL, not_before = NULL
-             WHERE id = ANY(%s::bigint[])
-            """,
+            f"""
+            WITH closed AS (
+                UPDATE campaigns_deliverylog AS delivery
+                   SET status = CASE WHEN {IN_DOUBT} THEN 'unconfirmed' ELSE 'cancelled' END,
+                       reason = 'the campaign was cancelled', not_before = NULL
+                 WHERE batch_id = ANY(%s::bigint[]) AND status IN ('pending', 'deferred')
+                RETURNING batch_id, status
+            ), counts AS (
+                SELECT batch_id, count(*) FILTER (WHERE status = 'cancelled') AS cancelled,
+                       count(*) FILTER (WHERE status = 'unconfirmed') AS unconfirmed
+                  FROM closed GROUP BY batch_id
+            )
+            UPDATE campaigns_batch AS batch
+               SET cancelled = batch.cancelled + counts.cancelled,
+                   unconfirmed = batch.unconfirmed + counts.unconfirmed,
+                   pending = 0, deferred = 0, published_at = NULL, not_before = NULL
+              FROM counts WHERE batch.id = counts.batch_id
+            """,  # noqa: S608  # a constant of this module
             [batches],
         )
 
@@ -209,7 +209,7 @@ def _hold_back(cursor: Cursor, lease: Lease, delivery_ids: Sequence[int]) -> set
     )
     open_rows, held_back = cursor.fetchone() or (0, [])
     if open_rows != len(delivery_ids):
-        raise LeaseLost(f"{lease}: {open_rows} of {len(delivery_ids)} rows were as this worker had read them")
+        raise LeaseLost(lease, f"{open_rows} of {len(delivery_ids)} rows are as it read them")
     if held_back:
         _rule_out_now(cursor, held_back)
     return set(held_back)
@@ -217,25 +217,28 @@ def _hold_back(cursor: Cursor, lease: Lease, delivery_ids: Sequence[int]) -> set
 
 def _rule_out_now(cursor: Cursor, delivery_ids: Sequence[int]) -> None:
     cursor.execute(
-        """
+        f"""
         UPDATE campaigns_deliverylog AS delivery
-           SET status = CASE WHEN suppression.email IS NULL THEN 'cancelled' ELSE 'suppressed' END,
+           SET status = CASE WHEN {IN_DOUBT} THEN 'unconfirmed'
+                             WHEN suppression.email IS NULL THEN 'cancelled' ELSE 'suppressed' END,
                reason = coalesce('the address is suppressed: ' || suppression.reason,
                                  'the recipient was deleted'),
                not_before = NULL
           FROM campaigns_deliverylog AS asked
           LEFT JOIN campaigns_suppression AS suppression ON suppression.email = lower(asked.email)
          WHERE asked.id = ANY(%s::bigint[]) AND delivery.id = asked.id
-        """,
+        """,  # noqa: S608  # a constant of this module
         [list(delivery_ids)],
     )
 
 
 def _write(cursor: Cursor, lease: Lease, changes: Sequence[Change]) -> None:
     cursor.execute(
-        """
+        f"""
         UPDATE campaigns_deliverylog AS delivery
-           SET status = change.status, reason = change.reason,
+           SET status = CASE WHEN change.status IN ('failed', 'suppressed', 'cancelled') AND {IN_DOUBT}
+                             THEN 'unconfirmed' ELSE change.status END,
+               reason = change.reason,
                not_before = clock_timestamp() + change.again_after * interval '1 second',
                provider_message_id = change.provider_message_id,
                attempts = delivery.attempts + change.attempts, doubts = delivery.doubts + change.doubts,
@@ -249,13 +252,11 @@ def _write(cursor: Cursor, lease: Lease, changes: Sequence[Change]) -> None:
             AS change(id, status, reason, provider_message_id, again_after, attempts, doubts)
          WHERE delivery.id = change.id AND delivery.batch_id = batch.id AND batch.id = %s
            AND delivery.status IN ('pending', 'deferred')
-        """,
+        """,  # noqa: S608  # a constant of this module
         [*(list(column) for column in zip(*map(_columns, changes), strict=True)), lease.batch_id],
     )
     if cursor.rowcount != len(changes):
-        raise LeaseLost(
-            f"{lease}: {cursor.rowcount} of {len(changes)} rows were as this worker had read them"
-        )
+        raise LeaseLost(lease, f"{cursor.rowcount} of {len(changes)} rows are as it read them")
 
 
 def _columns(change: Change) -> tuple[int, str, str, str, float | None, int, int]:

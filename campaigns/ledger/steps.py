@@ -16,19 +16,6 @@ Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 _RECONNECT_SECONDS = 0.5
 
-# The batch's counters as its rows are; a CHECK holds that they add up to its size.
-COUNTERS = """
-(pending, deferred, sent, failed, suppressed, unconfirmed, cancelled) = (
-    SELECT count(*) FILTER (WHERE status = 'pending'),
-           count(*) FILTER (WHERE status = 'deferred'),
-           count(*) FILTER (WHERE status = 'sent'),
-           count(*) FILTER (WHERE status = 'failed'),
-           count(*) FILTER (WHERE status = 'suppressed'),
-           count(*) FILTER (WHERE status = 'unconfirmed'),
-           count(*) FILTER (WHERE status = 'cancelled')
-      FROM campaigns_deliverylog AS row WHERE row.batch_id = campaigns_batch.id)
-"""
-
 
 @contextmanager
 def batch_step() -> Iterator[Cursor]:
@@ -46,7 +33,8 @@ def batch_step() -> Iterator[Cursor]:
 
 
 def insist(lease: Lease, step: Callable[[Cursor], None]) -> None:
-    """Do a step, and again after a lost connection, as long as the lease is good."""
+    """Do a step, and again after a lost connection as long as the lease is good, and once more after that."""
+    last = False
     while True:
         try:
             with batch_step() as cursor:
@@ -54,9 +42,10 @@ def insist(lease: Lease, step: Callable[[Cursor], None]) -> None:
             return
         except (OperationalError, InterfaceError):
             lease.unsure = True
-            if not lease.is_good():
-                raise
             connection.close()
+            if last:
+                raise
+            last = not lease.is_good()
             time.sleep(_RECONNECT_SECONDS)  # PostgreSQL is restarting; the answers are in hand
 
 
@@ -120,15 +109,24 @@ def close_leaving(cursor: Cursor, batch_id: int, delivery_ids: Collection[int]) 
 
 
 def recount(cursor: Cursor, batch_id: int, *, worked_on: bool = True) -> None:
-    """Set the batch's counters to what its rows say.
+    """Set the batch's counters to what its rows say; a CHECK holds that they add up to its size.
 
     `worked_on` says whether a worker did it, which counts in the speed that the status shows.
     """
     cursor.execute(
-        f"""
+        """
         UPDATE campaigns_batch
-           SET {COUNTERS}, recorded_at = CASE WHEN %s THEN clock_timestamp() ELSE recorded_at END
+           SET (pending, deferred, sent, failed, suppressed, unconfirmed, cancelled) = (
+                   SELECT count(*) FILTER (WHERE status = 'pending'),
+                          count(*) FILTER (WHERE status = 'deferred'),
+                          count(*) FILTER (WHERE status = 'sent'),
+                          count(*) FILTER (WHERE status = 'failed'),
+                          count(*) FILTER (WHERE status = 'suppressed'),
+                          count(*) FILTER (WHERE status = 'unconfirmed'),
+                          count(*) FILTER (WHERE status = 'cancelled')
+                     FROM campaigns_deliverylog WHERE batch_id = campaigns_batch.id),
+               recorded_at = CASE WHEN %s THEN clock_timestamp() ELSE recorded_at END
          WHERE id = %s
-        """,  # noqa: S608  # a constant of this module
+        """,
         [worked_on, batch_id],
     )

@@ -23,13 +23,18 @@ class Migration(migrations.Migration):
         # what a worker had declared when the programs were stopped for the upgrade stays declared
         migrations.RunSQL(
             """
-            UPDATE campaigns_batch AS batch SET leaving = declared.ids
-              FROM (SELECT batch_id, declared_token, array_agg(id) AS ids FROM campaigns_deliverylog
+            UPDATE campaigns_batch AS batch SET leaving = declared.ids, leaving_through = declared.provider
+              FROM (SELECT batch_id, declared_token, array_agg(id) AS ids, max(provider) AS provider
+                      FROM campaigns_deliverylog
                      WHERE declared_token IS NOT NULL GROUP BY batch_id, declared_token) AS declared
              WHERE declared.batch_id = batch.id AND declared.declared_token = batch.lease_token
                AND batch.lease_until IS NOT NULL
             """,
-            reverse_sql=migrations.RunSQL.noop,
+            """
+            UPDATE campaigns_deliverylog AS delivery SET declared_token = batch.lease_token
+              FROM campaigns_batch AS batch
+             WHERE delivery.batch_id = batch.id AND delivery.id = ANY(batch.leaving)
+            """,
         ),
         migrations.RemoveField(model_name="deliverylog", name="declared_token"),
         migrations.AddConstraint(

@@ -49,7 +49,8 @@ class Trouble(Exception):
 
     With `retry_after` (seconds) the provider asked for a pause and is the one to wait for; without it,
     another provider may be tried. `over_in` (seconds) is when it may be over, where that is known. It is
-    no `fault` of the provider when this campaign's sender is refused, or the batch was taken from us.
+    no `fault` of the provider when this campaign's sender is refused, or the batch was taken from us. A
+    provider that `hung_up` after it had taken mails may take more on a new connection.
     """
 
     def __init__(
@@ -59,16 +60,18 @@ class Trouble(Exception):
         *,
         over_in: float | None = None,
         fault: bool = True,
+        hung_up: bool = False,
     ) -> None:
         super().__init__(why)
         self.fault = fault
+        self.hung_up = hung_up
         self.why = why
         self.retry_after = retry_after
         self.over_in = retry_after if over_in is None else over_in
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class Answer:
     """The outcomes of one group, and the trouble that ended it, if any."""
 
     outcomes: tuple[Outcome, ...]
@@ -86,6 +89,10 @@ class Provider(ABC):
     def name(self) -> str:
         """The provider's name in settings, in the ledger and on screens."""
         return self.limit.name
+
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Say, at no cost, whether `open` would have nothing to do."""
 
     @abstractmethod
     def open(self) -> None:
@@ -106,7 +113,7 @@ class Provider(ABC):
     @abstractmethod
     def send(
         self, message: CompiledMessage, group: Sequence[Letter], *, still_ours: Callable[[], bool]
-    ) -> Sending:
+    ) -> Answer:
         """Send one group; before each request `still_ours` is asked whether anything may leave."""
 
     def __enter__(self) -> Self:
@@ -124,7 +131,7 @@ def unsent(letters: Sequence[Letter], why: str) -> tuple[Outcome, ...]:
     return tuple(Outcome(letter.delivery_id, Verdict.UNSENT, reason=why) for letter in letters)
 
 
-def lease_over(letters: Sequence[Letter]) -> Sending:
+def lease_over(letters: Sequence[Letter]) -> Answer:
     """Return what is said of letters that did not leave because the batch is no longer ours."""
     trouble = Trouble("the batch was taken back, or its campaign held, before this mail left", fault=False)
-    return Sending(unsent(letters, trouble.why), trouble)
+    return Answer(unsent(letters, trouble.why), trouble)

@@ -10,8 +10,8 @@ from redis import Redis
 
 from campaigns import throttle
 from campaigns.providers.base import Provider
-from campaigns.providers.conversation import SmtpAccount
-from campaigns.providers.sendgrid import SendGrid
+from campaigns.providers.conversation import DOT_TIMEOUT, SmtpAccount
+from campaigns.providers.sendgrid import CONNECT_TIMEOUT, READ_TIMEOUT, SendGrid
 from campaigns.providers.smtp import Smtp
 from campaigns.throttle import Limit
 
@@ -35,12 +35,18 @@ def _limit(name: str) -> Limit:
     return Limit(name, settings.SENDGRID_RATE_LIMIT_PER_SEC)
 
 
+def _longest_wait() -> float:
+    """Return the seconds that one request may take without outlasting the lease of its batch."""
+    return float(settings.LEASE_SECONDS - 6)  # a worker gives its lease up five seconds early
+
+
 def _sendgrid() -> Provider:
     try:
         return SendGrid(
             settings.SENDGRID_API_KEY.strip(),
             _limit("sendgrid"),
             host=settings.SENDGRID_API_HOST,
+            read_timeout=min(READ_TIMEOUT, max(_longest_wait() - CONNECT_TIMEOUT, _longest_wait() / 2)),
             from_email=settings.SENDGRID_FROM_EMAIL,
         )
     except ValueError as error:
@@ -54,7 +60,9 @@ def _smtp() -> Provider:
         user=settings.EMAIL_HOST_USER,
         password=settings.EMAIL_HOST_PASSWORD,
         use_tls=settings.EMAIL_USE_TLS,
-        timeout=settings.EMAIL_TIMEOUT,
+        # one mail waits for three answers and that to its dot, and its batch must still be ours after that
+        timeout=min(settings.EMAIL_TIMEOUT, _longest_wait() / 6),
+        dot_timeout=min(DOT_TIMEOUT, _longest_wait() / 2),
         mails_per_connection=settings.SMTP_MAILS_PER_CONNECTION,
     )
     return Smtp(account, _limit("smtp"), window=settings.SMTP_DECLARE_WINDOW)

@@ -4,6 +4,7 @@ https://www.twilio.com/docs/sendgrid/api-reference/mail-send. The official clien
 request and has no timeout, so it is not used on this path.
 """
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,9 +24,11 @@ from campaigns.composing import (
     request_for_all,
     request_for_one,
 )
-from campaigns.providers.base import Outcome, Provider, Sending, Trouble, Verdict, lease_over, unsent
+from campaigns.providers.base import Answer, Outcome, Provider, Trouble, Verdict, lease_over, unsent
 from campaigns.retries import Consequence, asked_pause, sendgrid_answer
 from campaigns.throttle import Limit
+
+logger = logging.getLogger(__name__)
 
 MAX_PERSONALIZATIONS = 1000
 _KEY = re.compile(r"[!-~]+")  # visible ASCII
@@ -76,6 +79,9 @@ class SendGrid(Provider):
         self._pool.pool_classes_by_scheme = {"http": urllib3.HTTPConnectionPool, "https": _HttpsPool}
         self._used_at = 0.0
 
+    def is_ready(self) -> bool:
+        return time.monotonic() - self._used_at <= IDLE_SECONDS
+
     def open(self) -> None:
         # a request written to a connection that is just being closed would be in doubt for nothing
         if time.monotonic() - self._used_at > IDLE_SECONDS:
@@ -99,7 +105,7 @@ class SendGrid(Provider):
 
     def send(
         self, message: CompiledMessage, group: Sequence[Letter], *, still_ours: Callable[[], bool]
-    ) -> Sending:
+    ) -> Answer:
         """Send one group as one request; one that is refused whole is split until the culprit is alone."""
         if not still_ours():
             return lease_over(group)
@@ -108,15 +114,19 @@ class SendGrid(Provider):
                 request_for_one(message, group[0]) if len(group) == 1 else request_for_all(message, group)
             )
         except CannotRender as error:
-            return Sending(_all(group, Verdict.REFUSED, str(error)))
+            return Answer(_all(group, Verdict.REFUSED, str(error)))
+        except Exception as error:  # a defect of ours, before anything has left
+            logger.exception("%s: a request could not be composed", self.name)
+            trouble = Trouble(f"{self.name}: {error!r}", fault=False)
+            return Answer(unsent(group, trouble.why), trouble)
         try:
             answer = self._pool.request("POST", self.url, body=orjson.dumps(request), headers=self._headers)
         except (NewConnectionError, ConnectTimeoutError, LocationValueError) as error:
             trouble = self._trouble(str(error))
-            return Sending(unsent(group, trouble.why), trouble)
+            return Answer(unsent(group, trouble.why), trouble)
         except HTTPError as error:
             trouble = self._trouble(f"no answer after the request was out: {error}")
-            return Sending(_all(group, Verdict.UNCONFIRMED, trouble.why), trouble)
+            return Answer(_all(group, Verdict.UNCONFIRMED, trouble.why), trouble)
         return self._judge(message, group, answer, still_ours)
 
     def _judge(
@@ -125,39 +135,39 @@ class SendGrid(Provider):
         group: Sequence[Letter],
         answer: urllib3.BaseHTTPResponse,
         still_ours: Callable[[], bool],
-    ) -> Sending:
+    ) -> Answer:
         consequence = sendgrid_answer(answer.status)
         if consequence is None:
             request_id = answer.headers.get("X-Message-Id", "")
-            return Sending(
+            return Answer(
                 tuple(Outcome(letter.delivery_id, Verdict.ACCEPTED, request_id) for letter in group)
             )
         errors = _errors(answer)
         why = f"{answer.status} {_words(errors) or answer.reason or ''}".strip()
         match consequence:
             case Consequence.UNKNOWN:
-                return Sending(_all(group, Verdict.UNCONFIRMED, why), self._trouble(why))
+                return Answer(_all(group, Verdict.UNCONFIRMED, why), self._trouble(why))
             case Consequence.SLOW_DOWN:
                 trouble = self._trouble(why, _pause(answer.headers))
-                return Sending(unsent(group, trouble.why), trouble)
+                return Answer(unsent(group, trouble.why), trouble)
             case Consequence.MESSAGE_BAD if len(group) == 1 or _concerns_everybody(answer.status, errors):
-                return Sending(_all(group, Verdict.REFUSED, why))
+                return Answer(_all(group, Verdict.REFUSED, why))
             case Consequence.MESSAGE_BAD:
                 return self._halves(message, group, still_ours)
         # 403 is the answer to a sender that is not verified; other campaigns have others
         trouble = Trouble(f"{self.name}: {why}", fault=answer.status != 403)
-        return Sending(unsent(group, trouble.why), trouble)
+        return Answer(unsent(group, trouble.why), trouble)
 
     def _halves(
         self, message: CompiledMessage, group: Sequence[Letter], still_ours: Callable[[], bool]
-    ) -> Sending:
+    ) -> Answer:
         middle = len(group) // 2
         first = self.send(message, group[:middle], still_ours=still_ours)
         if first.trouble:
             rest = unsent(group[middle:], first.trouble.why)
-            return Sending((*first.outcomes, *rest), first.trouble)
+            return Answer((*first.outcomes, *rest), first.trouble)
         second = self.send(message, group[middle:], still_ours=still_ours)
-        return Sending((*first.outcomes, *second.outcomes), second.trouble)
+        return Answer((*first.outcomes, *second.outcomes), second.trouble)
 
     def _trouble(self, why: str, retry_after: float | None = None) -> Trouble:
         return Trouble(f"{self.name}: {why}", retry_after)

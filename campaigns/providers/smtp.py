@@ -1,14 +1,17 @@
 """SMTP: one connection, kept from batch to batch, a few messages declared at a time."""
 
+import logging
 import smtplib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from campaigns.composing import CompiledMessage, Letter, build_mime
-from campaigns.providers.base import Outcome, Provider, Sending, Trouble, Verdict, lease_over, unsent
+from campaigns.providers.base import Answer, Outcome, Provider, Trouble, Verdict, lease_over, unsent
 from campaigns.providers.conversation import Broken, Conversation, Envelope, Refused, SmtpAccount, words
 from campaigns.retries import Consequence, Stage, smtp_reply
 from campaigns.throttle import Limit
+
+logger = logging.getLogger(__name__)
 
 SENDER_LIMIT_PAUSE = 3600.0  # seconds; an account that is over its daily limit stays so for up to a day
 
@@ -26,8 +29,11 @@ class Smtp(Provider):
         self.patience = 3 * account.timeout + account.dot_timeout
         self._conversation: Conversation | None = None
 
+    def is_ready(self) -> bool:
+        return self._conversation is not None and self._conversation.answers()
+
     def open(self) -> None:
-        if self._conversation is not None and self._conversation.answers():
+        if self.is_ready():
             return
         self.close()
         account = self.account
@@ -39,12 +45,17 @@ class Smtp(Provider):
 
     def rest(self) -> None:
         if self._conversation is not None and not self._conversation.stands:
-            self.close()
+            self._hang_up()
 
     def close(self) -> None:
         conversation, self._conversation = self._conversation, None
         if conversation is not None:
             conversation.quit()
+
+    def _hang_up(self) -> None:
+        conversation, self._conversation = self._conversation, None
+        if conversation is not None:
+            conversation.hang_up()
 
     def groups(self, message: CompiledMessage, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
         for start in range(0, len(letters), self.window):
@@ -52,23 +63,38 @@ class Smtp(Provider):
 
     def send(
         self, message: CompiledMessage, group: Sequence[Letter], *, still_ours: Callable[[], bool]
-    ) -> Sending:
+    ) -> Answer:
         outcomes: dict[int, Outcome] = {}
-        trouble: Trouble | None = None
-        mails = _composed(message, group, outcomes)
-        upcoming = next(mails, None)
-        while upcoming and not trouble:
-            if still_ours():
-                mail, upcoming = upcoming, next(mails, None)
-                outcome, trouble = self._send_one(mail, upcoming)
-                outcomes[outcome.delivery_id] = outcome
-            else:
-                trouble = lease_over([]).trouble
+        try:
+            trouble = self._send_each(message, group, outcomes, still_ours)
+        except Exception as error:  # a defect of ours: what is known is not to be lost with it
+            logger.exception("%s: a mail could not be composed or sent", self.name)
+            trouble = self._trouble(f"{error!r}", fault=False)
         if trouble:
-            self.close()
+            self._hang_up()  # without a farewell, for which the answers would have to wait
             left = [letter for letter in group if letter.delivery_id not in outcomes]
             outcomes |= {outcome.delivery_id: outcome for outcome in unsent(left, trouble.why)}
-        return Sending(tuple(outcomes[letter.delivery_id] for letter in group), trouble)
+        return Answer(tuple(outcomes[letter.delivery_id] for letter in group), trouble)
+
+    def _send_each(
+        self,
+        message: CompiledMessage,
+        group: Sequence[Letter],
+        outcomes: dict[int, Outcome],
+        still_ours: Callable[[], bool],
+    ) -> Trouble | None:
+        """Send one mail after the other, noting each one's outcome; return what ended it before the last."""
+        mails = _composed(message, group, outcomes)
+        upcoming = next(mails, None)
+        while upcoming:
+            if not still_ours():
+                return lease_over([]).trouble
+            mail, upcoming = upcoming, next(mails, None)
+            outcome, trouble = self._send_one(mail, upcoming)
+            outcomes[outcome.delivery_id] = outcome
+            if trouble:
+                return trouble
+        return None
 
     def _send_one(self, mail: Mail, upcoming: Mail | None) -> tuple[Outcome, Trouble | None]:
         letter, envelope, content = mail
@@ -80,9 +106,16 @@ class Smtp(Provider):
             )
         except Broken as broken:
             verdict = Verdict.UNCONFIRMED if broken.stage is Stage.DOT else _without_answer(broken.stage)
-            return Outcome(letter.delivery_id, verdict, reason=str(broken)), self._trouble(str(broken))
+            trouble = Trouble(f"{self.name}: {broken}", hung_up=True)
+            return Outcome(letter.delivery_id, verdict, reason=str(broken)), trouble
         except Refused as refused:
             return self._judge(letter, refused)
+        except Exception as error:  # a defect of ours: nobody knows how far it came
+            logger.exception("%s: delivery %s", self.name, letter.delivery_id)
+            why = repr(error)
+            return Outcome(letter.delivery_id, Verdict.UNCONFIRMED, reason=why), self._trouble(
+                why, fault=False
+            )
         return Outcome(letter.delivery_id, Verdict.ACCEPTED, provider_message_id=answer), None
 
     def _judge(self, letter: Letter, refused: Refused) -> tuple[Outcome, Trouble | None]:
@@ -93,10 +126,10 @@ class Smtp(Provider):
             case Consequence.UNKNOWN:
                 return outcome(Verdict.UNCONFIRMED), self._trouble(refused.reason)
             case Consequence.PROVIDER_UNAVAILABLE:
-                return (
-                    outcome(_without_answer(refused.stage)),
-                    self._trouble(refused.reason, fault=not refused.sender),
+                trouble = Trouble(
+                    f"{self.name}: {refused.reason}", fault=not refused.sender, hung_up=not refused.sender
                 )
+                return outcome(_without_answer(refused.stage)), trouble
             case Consequence.SLOW_DOWN:
                 return outcome(Verdict.UNSENT), self._trouble(refused.reason, SENDER_LIMIT_PAUSE)
             case Consequence.TRY_LATER:

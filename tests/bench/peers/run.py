@@ -8,7 +8,6 @@ prints `done`. So what it takes to start Python is in no figure.
 
 import sys
 from collections.abc import Callable
-from functools import partial
 
 from tests.bench.peers.app import SENDER, fields_of, send_by_sendgrid, send_one, send_together, written
 
@@ -18,17 +17,16 @@ from django.db import transaction  # isort: skip
 
 BATCH = 200
 PROCESSES = 4
-KEPT = "kept"  # the queue of the worker that keeps its database connection
 
 
-def one_task_each(numbers: range, queue: str = "celery") -> None:
+def one_task_each(numbers: range) -> None:
     for number in numbers:
-        send_one.apply_async((number,), queue=queue)
+        send_one.delay(number)
 
 
-def one_sendgrid_task_each(numbers: range, queue: str = "celery") -> None:
+def one_sendgrid_task_each(numbers: range) -> None:
     for number in numbers:
-        send_by_sendgrid.apply_async((number,), queue=queue)
+        send_by_sendgrid.delay(number)
 
 
 def one_task_for_200(numbers: range) -> None:
@@ -89,12 +87,10 @@ def prepare() -> None:
 
 CONTESTANTS: dict[str, Callable[[range], None]] = {
     "one task each": one_task_each,
-    "one task each, kept": partial(one_task_each, queue=KEPT),
     "one task for 200": one_task_for_200,
     "post_office": post_office,
     "django-mailer": django_mailer,
     "one SendGrid task each": one_sendgrid_task_each,
-    "one SendGrid task each, kept": partial(one_sendgrid_task_each, queue=KEPT),
 }
 
 
