@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured, ValidationError
 
 from campaigns.addresses import BadAddress, parse_address, trim
 from campaigns.composing import (
+    Attachment,
     CompiledMessage,
     HeaderRefused,
     LinkParametersRefused,
@@ -104,11 +105,16 @@ def headers_of(campaign: Campaign) -> tuple[tuple[str, str], ...]:
     return ("Feedback-ID", feedback_id), *campaign.headers.items()
 
 
-def compile_template_of(campaign: Campaign) -> CompiledMessage:
-    """Compile what the campaign's template says now. Raises TemplateRefused."""
+def compile_template_of(campaign: Campaign, attachments: tuple[Attachment, ...] = ()) -> CompiledMessage:
+    """Compile what the campaign's template says now, with these files. Raises TemplateRefused."""
     subject, html, text = parts_of(campaign)
     return compile_message(
-        sender_of(campaign), subject=subject, html=html, text=text, headers=headers_of(campaign)
+        sender_of(campaign),
+        subject=subject,
+        html=html,
+        text=text,
+        headers=headers_of(campaign),
+        attachments=attachments,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from django.conf import settings
 
-from campaigns import preflight
+from campaigns import attachments, preflight
 from campaigns.composing import CompiledMessage, Letter
 from campaigns.models import Campaign
 from campaigns.providers import Line, Trouble, Verdict
@@ -22,7 +22,7 @@ def send(campaign_id: int, addresses: Sequence[str], *, line: Line) -> dict[str,
     Raises TemplateRefused, MustWait, and Trouble when no provider can be used.
     """
     campaign = Campaign.objects.select_related("template", "audience").get(id=campaign_id)
-    message = preflight.compile_template_of(campaign)
+    message = preflight.compile_template_of(campaign, attachments.of_template(campaign.template))
     return {
         letter.email: _send_one(message, letter, line) for letter in _letters(campaign, message, addresses)
     }

@@ -244,6 +244,10 @@ SMTP_DECLARE_WINDOW = number("SMTP_DECLARE_WINDOW", 10, least=1, most=1000)
 RETRY_MAX_ATTEMPTS = number("RETRY_MAX_ATTEMPTS", 3, least=1)
 RETRY_BASE_SECONDS = number("RETRY_BASE_SECONDS", 60, least=1)
 
+ATTACHMENTS_MAX = env.int("ATTACHMENTS_MAX", default=10)
+ATTACHMENT_MAX_BYTES = env.int("ATTACHMENT_MAX_BYTES", default=5 * 1024 * 1024)
+ATTACHMENTS_MAX_TOTAL_BYTES = env.int("ATTACHMENTS_MAX_TOTAL_BYTES", default=10 * 1024 * 1024)
+
 # --- Imports ------------------------------------------------------------------------------------
 
 IMPORT_MAX_BYTES = number("IMPORT_MAX_BYTES", 100 * 1024 * 1024, least=1)

@@ -381,7 +381,8 @@ class TestLargeLists:
 
 class TestTemplates:
     def _post(self, boss: Client, **parts: str) -> str:
-        data = {"name": "T", "subject": "Hi", "html": "", "text": "", **parts}
+        no_files = {"attachments-TOTAL_FORMS": "0", "attachments-INITIAL_FORMS": "0"}
+        data = {"name": "T", "subject": "Hi", "html": "", "text": "", **no_files, **parts}
         return boss.post(reverse("admin:campaigns_emailtemplate_add"), data).text
 
     def test_what_cannot_be_compiled_is_refused_by_field_and_line(self, boss: Client) -> None:

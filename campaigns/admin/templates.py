@@ -13,6 +13,7 @@ from django.utils.decorators import method_decorator
 from django.utils.html import escape
 from django.views.decorators.http import require_GET, require_POST
 
+from campaigns.admin.attachments import AttachmentInline
 from campaigns.admin.fields import LineField
 from campaigns.composing import CannotRender, CompiledMessage, TemplateRefused, compile_template
 from campaigns.models import EmailTemplate, Recipient
@@ -120,6 +121,7 @@ class EmailTemplateAdmin(ModelAdmin[EmailTemplate]):
     """What mails say."""
 
     form = TemplateForm
+    inlines = (AttachmentInline,)
     list_display = ("name", "subject", "updated_at")
     search_fields = ("name", "subject")
     change_form_outer_after_template = "admin/campaigns/emailtemplate/preview.html"

@@ -3,6 +3,7 @@
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
+from campaigns.api.attachments import AttachmentView
 from campaigns.api.audiences import AudienceView, RecipientView
 from campaigns.api.campaigns import CampaignView
 from campaigns.api.deliveries import DeliveryView
@@ -16,6 +17,7 @@ router.register("audiences", AudienceView)
 router.register("recipients", RecipientView)
 router.register("imports", ImportView)
 router.register("templates", TemplateView)
+router.register("attachments", AttachmentView)
 router.register("campaigns", CampaignView)
 router.register("deliveries", DeliveryView)
 router.register("suppressions", SuppressionView)

@@ -3,6 +3,7 @@
 No database here: templates come in as text, recipients as plain values.
 """
 
+from campaigns.composing.attachments import Attachment, check_attachment_name
 from campaigns.composing.compiled import (
     CannotRender,
     CompiledMessage,
@@ -24,6 +25,7 @@ from campaigns.composing.preparing import (
 from campaigns.composing.sendgrid_request import fits_together, request_for_all, request_for_one
 
 __all__ = [
+    "Attachment",
     "CannotRender",
     "CompiledMessage",
     "CompiledText",
@@ -35,6 +37,7 @@ __all__ = [
     "Slot",
     "TemplateRefused",
     "build_mime",
+    "check_attachment_name",
     "check_extra_fields",
     "check_link_parameters",
     "compile_message",

@@ -9,6 +9,7 @@ from jinja2 import Template, TemplateError, nodes
 from jinja2.meta import find_undeclared_variables
 from markupsafe import escape
 
+from campaigns.composing.attachments import Attachment
 from campaigns.composing.bounds import bounded
 from campaigns.composing.grammar import HTML, PLAIN, FieldsEnvironment, parse
 from campaigns.composing.headers import single_line
@@ -70,6 +71,7 @@ class CompiledMessage:
     html: CompiledText | None
     text: CompiledText
     headers: tuple[tuple[str, str], ...] = ()
+    attachments: tuple[Attachment, ...] = ()
 
     @property
     def variables(self) -> frozenset[str]:
@@ -79,15 +81,21 @@ class CompiledMessage:
         )
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def compile_message(
-    sender: Sender, *, subject: str, html: str, text: str, headers: tuple[tuple[str, str], ...] = ()
+    sender: Sender,
+    *,
+    subject: str,
+    html: str,
+    text: str,
+    headers: tuple[tuple[str, str], ...] = (),
+    attachments: tuple[Attachment, ...] = (),
 ) -> CompiledMessage:
     """Compile a message; the last few are kept, so that each worker compiles a campaign once.
 
     `subject`, `html` and `text` are templates; an empty `text` is made from `html`, an empty `html`
-    leaves the message plain; `headers` are further header fields that are the same for everybody.
-    Raises TemplateRefused.
+    leaves the message plain; `headers` and `attachments` are the same for everybody. The same attachments
+    are the same objects: their bytes are not compared. Raises TemplateRefused.
     """
     return CompiledMessage(
         sender=sender,
@@ -95,6 +103,7 @@ def compile_message(
         html=_compile("HTML", html, HTML, plain_line_ends) if html else None,
         text=_compile("text", text or plain_text_template(html), PLAIN, plain_line_ends),
         headers=headers,
+        attachments=attachments,
     )
 
 

@@ -1,10 +1,12 @@
 """One mail as the bytes that SMTP carries: what is the same for everybody is encoded once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 from functools import lru_cache
 
+from campaigns.composing.attachments import Attachment, mime_part
 from campaigns.composing.compiled import CompiledMessage
 from campaigns.composing.headers import address_field, line_field, text_field, token_field
 from campaigns.composing.letters import Letter, personal_headers
@@ -12,6 +14,7 @@ from campaigns.composing.quoted_printable import Spliced, is_empty
 
 # In quoted-printable text "=" is followed by two digits or a line end, so no content can hold this.
 _BOUNDARY = b"=_alternative"
+_MIXED = b"=_mixed"  # nor can base64
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,7 @@ class _Frame:
     fields: bytes
     text: Spliced
     html: Spliced | None
+    attached: bytes
 
 
 def build_mime(message: CompiledMessage, letter: Letter, *, now: datetime) -> bytes:
@@ -31,12 +35,12 @@ def build_mime(message: CompiledMessage, letter: Letter, *, now: datetime) -> by
     ValueError where an address cannot be written in a header, CannotRender where the values do not fit.
     """
     frame = _frame(message)
-    head = _personal_fields(message, letter, now).encode("ascii") + frame.fields
+    head = (_personal_fields(message, letter, now).encode("ascii"), frame.fields)
     text = frame.text.fill(letter.context)
     html = frame.html.fill(letter.context) if frame.html else b""
     if frame.html and (frame.html.never_empty or not is_empty(html)):
-        return b"".join((head, _OPENING, _TEXT, text, _NEXT, _HTML, html, _END))
-    return b"".join((head, _TEXT, text, b"" if text.endswith(b"\r\n") else b"\r\n"))
+        return b"".join((*head, _OPENING, _TEXT, text, _NEXT, _HTML, html, _END, frame.attached))
+    return b"".join((*head, _TEXT, text, b"" if text.endswith(b"\r\n") else b"\r\n", frame.attached))
 
 
 def _part_head(subtype: bytes) -> bytes:
@@ -49,16 +53,27 @@ def _part_head(subtype: bytes) -> bytes:
 _TEXT, _HTML = _part_head(b"plain"), _part_head(b"html")
 _NEXT = b"\r\n--%b\r\n" % _BOUNDARY
 _OPENING = b'Content-Type: multipart/alternative; boundary="%b"\r\n%b' % (_BOUNDARY, _NEXT)
+_MIXED_OPENING = b'Content-Type: multipart/mixed; boundary="%b"\r\n\r\n--%b\r\n' % (_MIXED, _MIXED)
 _END = b"\r\n--%b--\r\n" % _BOUNDARY
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _frame(message: CompiledMessage) -> _Frame:
+    fields = ("\r\n".join(_common_fields(message)) + "\r\n").encode("ascii")
     return _Frame(
-        fields=("\r\n".join(_common_fields(message)) + "\r\n").encode("ascii"),
+        fields=fields + _MIXED_OPENING if message.attachments else fields,
         text=Spliced(message.text.pieces),
         html=Spliced(message.html.pieces) if message.html else None,
+        attached=_attached(message.attachments),
     )
+
+
+def _attached(attachments: Sequence[Attachment]) -> bytes:
+    """Return what follows the mail's text where files are attached, else nothing."""
+    if not attachments:
+        return b""
+    parts = b"".join(b"--%b\r\n%b\r\n" % (_MIXED, mime_part(each)) for each in attachments)
+    return b"%b--%b--\r\n" % (parts, _MIXED)
 
 
 def _common_fields(message: CompiledMessage) -> list[str]:

@@ -6,8 +6,10 @@ values as that personalization's substitutions. Limits: SendGrid, "Mail Send: ov
 
 import secrets
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
+from campaigns.composing.attachments import Attachment, request_part
 from campaigns.composing.compiled import CompiledMessage, CompiledText, Slot
 from campaigns.composing.headers import single_line
 from campaigns.composing.letters import Letter, Rendered, personal_headers
@@ -81,6 +83,11 @@ def _personalization(message: CompiledMessage, letter: Letter) -> dict[str, Any]
     }
 
 
+@lru_cache(maxsize=2)  # the next request of the same campaign has them, too
+def _attachments(attachments: tuple[Attachment, ...]) -> list[dict[str, str]]:
+    return [request_part(each) for each in attachments]
+
+
 def _request(message: CompiledMessage, rendered: Rendered, personalizations: list[dict[str, Any]]) -> Request:
     sender = message.sender
     texts = (("text/plain", rendered.text), ("text/html", rendered.html))
@@ -92,6 +99,7 @@ def _request(message: CompiledMessage, rendered: Rendered, personalizations: lis
         # neither may be empty
         "subject": rendered.subject or " ",
         "content": content or [{"type": "text/plain", "value": " "}],
+        **({"attachments": _attachments(message.attachments)} if message.attachments else {}),
         # ours is in the headers; SendGrid would add a second List-Unsubscribe
         "tracking_settings": {"subscription_tracking": {"enable": False}},
     }

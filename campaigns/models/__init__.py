@@ -1,5 +1,6 @@
 """The tables: who is written to, with what, and what became of each mail."""
 
+from campaigns.models.attachment import Attachment
 from campaigns.models.audience import Audience, Recipient
 from campaigns.models.campaign import Campaign, CampaignStatus
 from campaigns.models.delivery import Batch, DeliveryLog, DeliveryStatus
@@ -9,6 +10,7 @@ from campaigns.models.suppression import Suppression, SuppressionReason
 from campaigns.models.template import EmailTemplate
 
 __all__ = [
+    "Attachment",
     "Audience",
     "Batch",
     "Campaign",

@@ -4,6 +4,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
+from campaigns.models.attachment import Attachment
 from campaigns.models.audience import Audience, is_object
 from campaigns.models.template import EmailTemplate
 from users.models import default_timezone, validate_timezone
@@ -31,8 +32,8 @@ class CampaignStatus(models.TextChoices):
 class Campaign(models.Model):
     """What is sent to whom and when.
 
-    Once sending starts, `subject`, `html` and `text` hold the template as it was at that moment, so that
-    an edit half-way cannot split the audience.
+    Once sending starts, `subject`, `html`, `text` and `attachments` hold the template as it was at that
+    moment, so that an edit half-way cannot split the audience.
     """
 
     name = models.CharField(max_length=200)
@@ -74,6 +75,7 @@ class Campaign(models.Model):
     subject = models.TextField(blank=True, editable=False)
     html = models.TextField(blank=True, editable=False)
     text = models.TextField(blank=True, editable=False)
+    attachments = models.ManyToManyField(Attachment, editable=False, related_name="campaigns")
     ledger_built_at = models.DateTimeField(null=True, editable=False)
     ledger_size = models.PositiveIntegerField(
         null=True,

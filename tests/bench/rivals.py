@@ -5,7 +5,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class Peers:
 
 @contextmanager
 def peers(python: str, sink: Sink, recipients: int) -> Iterator[Peers]:
-    """Prepare a database for the peers, with as many recipients to draw on, and run their Celery worker."""
+    """Prepare a database for the peers, with as many recipients to draw on, and run their Celery workers."""
     _create_database()
     with tempfile.TemporaryDirectory() as place:
         for name, source in (
@@ -79,18 +79,23 @@ def peers(python: str, sink: Sink, recipients: int) -> Iterator[Peers]:
             [python, "-m", "tests.bench.peers.run", "prepare", "0", "0"], cwd=_ROOT, env=env, check=True
         )
         _write_recipients(recipients + 1_000)
-        worker = subprocess.Popen(
-            [python, "-m", "celery", "-A", "tests.bench.peers.app", "worker", "-c", str(PROCESSES)],
-            cwd=_ROOT,
-            env=env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
+        with ExitStack() as stack:
+            for queue, reuse in (("celery", ""), ("kept", "10000")):
+                worker = _start_worker(python, queue, {**env, "BENCH_DB_REUSE_MAX": reuse})
+                stack.callback(kill, worker)
             yield Peers(python, sink, env)
-        finally:
-            kill(worker)
+
+
+def _start_worker(python: str, queue: str, env: dict[str, str]) -> "subprocess.Popen[bytes]":
+    options = ["-c", str(PROCESSES), "-Q", queue, "-n", f"{queue}@%h"]
+    return subprocess.Popen(
+        [python, "-m", "celery", "-A", "tests.bench.peers.app", "worker", *options],
+        cwd=_ROOT,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def versions(python: str) -> dict[str, str]:

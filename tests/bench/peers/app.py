@@ -23,7 +23,8 @@ SENDER = "news@example.com"
 
 app = Celery("peers", broker=os.environ["BENCH_BROKER"])
 app.conf.update(task_ignore_result=True, broker_connection_retry_on_startup=True)
-app.conf["CELERY_DB_REUSE_MAX"] = 10_000  # else Celery closes the database connection after each task
+if reuse := os.environ.get("BENCH_DB_REUSE_MAX"):  # else Celery closes the connection after each task
+    app.conf["CELERY_DB_REUSE_MAX"] = int(reuse)
 
 
 def fields_of(numbers: list[int]) -> list[dict[str, Any]]:

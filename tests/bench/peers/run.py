@@ -8,6 +8,7 @@ prints `done`. So what it takes to start Python is in no figure.
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from tests.bench.peers.app import SENDER, fields_of, send_by_sendgrid, send_one, send_together, written
 
@@ -17,16 +18,17 @@ from django.db import transaction  # isort: skip
 
 BATCH = 200
 PROCESSES = 4
+KEPT = "kept"  # the queue of the worker that keeps its database connection
 
 
-def one_task_each(numbers: range) -> None:
+def one_task_each(numbers: range, queue: str = "celery") -> None:
     for number in numbers:
-        send_one.delay(number)
+        send_one.apply_async((number,), queue=queue)
 
 
-def one_sendgrid_task_each(numbers: range) -> None:
+def one_sendgrid_task_each(numbers: range, queue: str = "celery") -> None:
     for number in numbers:
-        send_by_sendgrid.delay(number)
+        send_by_sendgrid.apply_async((number,), queue=queue)
 
 
 def one_task_for_200(numbers: range) -> None:
@@ -87,10 +89,12 @@ def prepare() -> None:
 
 CONTESTANTS: dict[str, Callable[[range], None]] = {
     "one task each": one_task_each,
+    "one task each, kept": partial(one_task_each, queue=KEPT),
     "one task for 200": one_task_for_200,
     "post_office": post_office,
     "django-mailer": django_mailer,
     "one SendGrid task each": one_sendgrid_task_each,
+    "one SendGrid task each, kept": partial(one_sendgrid_task_each, queue=KEPT),
 }
 
 
