@@ -152,7 +152,8 @@ def _not_to_be_sent(row: Row) -> Change | None:
 
 def _compile(campaign: Campaign, provider: Provider) -> CompiledMessage:
     sender = preflight.sender_of(campaign, default=provider.from_email)
-    return compile_message(sender, subject=campaign.subject, html=campaign.html, text=campaign.text)
+    parts = {"subject": campaign.subject, "html": campaign.html, "text": campaign.text}
+    return compile_message(sender, **parts, headers=preflight.headers_of(campaign))
 
 
 def _letter(campaign: Campaign, row: Row) -> Letter:

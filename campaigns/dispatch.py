@@ -67,8 +67,7 @@ def build_ledger(campaign_id: int, *, now: datetime) -> None:
             if campaign.status != CampaignStatus.IN_PROGRESS or campaign.ledger_built_at:
                 return
             preflight.check(campaign)
-            template = campaign.template
-            campaign.subject, campaign.html, campaign.text = template.subject, template.html, template.text
+            campaign.subject, campaign.html, campaign.text = preflight.parts_of(campaign)
             campaign.ledger_built_at = now
             campaign.ledger_size = _write_rows(campaign)
             campaign.save(update_fields=["subject", "html", "text", "ledger_built_at", "ledger_size"])

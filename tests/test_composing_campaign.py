@@ -12,9 +12,12 @@ from rest_framework.test import APIClient
 from campaigns import preflight
 from campaigns.composing import build_mime, compile_message, request_for_all, request_for_one
 from campaigns.models import Campaign, EmailTemplate
+from campaigns.providers import Line
 from tests.admin_helpers import address, client_of, superuser
 from tests.api_helpers import faults, path_of
+from tests.campaign_helpers import send, started
 from tests.letters import SENDER, letter
+from tests.mail_servers import SmtpServer
 from tests.test_composing_sendgrid import received
 from users.models import User
 
@@ -148,3 +151,24 @@ class TestAMail:
         compiled = compile_message(SENDER, subject="s", html="", text="t", headers=headers)
         with pytest.raises(ValueError, match=r"X-A: .* cannot stand in a header"):
             build_mime(compiled, letter(), now=datetime.now(UTC))
+
+
+def test_a_campaign_sends_what_its_template_was_made_into_at_the_start(
+    campaign: Campaign, template: EmailTemplate, smtp: SmtpServer, smtp_line: Line
+) -> None:
+    EmailTemplate.objects.update(
+        html="<style>p{top:0}</style><p><a href='https://a.org/'>{{ name }}</a>", preheader="For {{ name }}"
+    )
+    Campaign.objects.update(link_parameters={"utm_source": "may"}, headers={"X-Campaign": "May"})
+    (batch_id,) = started(campaign)
+    EmailTemplate.objects.update(html="<p>later", preheader="later")
+    send(batch_id, smtp_line)
+    mails = [message_from_bytes(content, policy=default) for _, content in smtp.accepted]
+    assert len(mails) == 5
+    for mail in mails:
+        name = mail["Subject"].removeprefix("Hello ")
+        html = mail.get_body(("html",)).get_content()  # type: ignore[attr-defined]  # the stub has the older class
+        assert html.endswith(f"<p style=\"top: 0\"><a href='https://a.org/?utm_source=may'>{name}</a>")
+        assert f">For {name}</div>" in html
+        assert mail["X-Campaign"] == "May"
+        assert mail["Feedback-ID"].startswith(f"campaign{campaign.pk}:")
