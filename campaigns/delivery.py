@@ -26,7 +26,7 @@ from datetime import timedelta
 
 from django.conf import settings
 
-from campaigns import ledger, preflight, retries, tracking
+from campaigns import attachments, ledger, preflight, retries, tracking
 from campaigns.breaker import Breaker
 from campaigns.composing import CompiledMessage, Letter, compile_message
 from campaigns.ledger import CampaignHeld, Change, Lease, LeaseLost, Row
@@ -152,8 +152,14 @@ def _not_to_be_sent(row: Row) -> Change | None:
 
 def _compile(campaign: Campaign, provider: Provider) -> CompiledMessage:
     sender = preflight.sender_of(campaign, default=provider.from_email)
-    parts = {"subject": campaign.subject, "html": campaign.html, "text": campaign.text}
-    return compile_message(sender, **parts, headers=preflight.headers_of(campaign))
+    return compile_message(
+        sender,
+        subject=campaign.subject,
+        html=campaign.html,
+        text=campaign.text,
+        headers=preflight.headers_of(campaign),
+        attachments=attachments.of_campaign(campaign),
+    )
 
 
 def _letter(campaign: Campaign, row: Row) -> Letter:

@@ -10,7 +10,7 @@ from django.db import Error, connection, transaction
 from django.db.models import Count, Q
 from django.db.models.functions import Now
 
-from campaigns import ledger, lifecycle, preflight, progress
+from campaigns import attachments, ledger, lifecycle, preflight, progress
 from campaigns.models import Batch, Campaign, CampaignStatus, DeliveryLog, DeliveryStatus
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ def build_ledger(campaign_id: int, *, now: datetime) -> None:
                 return
             preflight.check(campaign)
             campaign.subject, campaign.html, campaign.text = preflight.parts_of(campaign)
+            attachments.freeze(campaign)
             campaign.ledger_built_at = now
             campaign.ledger_size = _write_rows(campaign)
             campaign.save(update_fields=["subject", "html", "text", "ledger_built_at", "ledger_size"])

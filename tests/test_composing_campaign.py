@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from campaigns import preflight
+from campaigns import attachments, preflight
 from campaigns.composing import build_mime, compile_message, request_for_all, request_for_one
 from campaigns.models import Campaign, EmailTemplate
 from campaigns.providers import Line
@@ -160,15 +160,20 @@ def test_a_campaign_sends_what_its_template_was_made_into_at_the_start(
         html="<style>p{top:0}</style><p><a href='https://a.org/'>{{ name }}</a>", preheader="For {{ name }}"
     )
     Campaign.objects.update(link_parameters={"utm_source": "may"}, headers={"X-Campaign": "May"})
+    file = attachments.add(template, "a.pdf", b"1")
     (batch_id,) = started(campaign)
+    attachments.remove(file)
     EmailTemplate.objects.update(html="<p>later", preheader="later")
     send(batch_id, smtp_line)
     mails = [message_from_bytes(content, policy=default) for _, content in smtp.accepted]
     assert len(mails) == 5
     for mail in mails:
         name = mail["Subject"].removeprefix("Hello ")
-        html = mail.get_body(("html",)).get_content()  # type: ignore[attr-defined]  # the stub has the older class
+        body = mail.get_body(("html",))
+        assert body is not None
+        html = body.get_content()
         assert html.endswith(f"<p style=\"top: 0\"><a href='https://a.org/?utm_source=may'>{name}</a>")
         assert f">For {name}</div>" in html
+        assert [part.get_filename() for part in mail.iter_attachments()] == ["a.pdf"]
         assert mail["X-Campaign"] == "May"
         assert mail["Feedback-ID"].startswith(f"campaign{campaign.pk}:")
