@@ -113,9 +113,10 @@ class Conversation:
     def deliver(self, envelope: Envelope, content: bytes, *, following: Envelope | None = None) -> str:
         """Send one mail and return the text of the 250 that accepts it.
 
-        `content` has CRLF line ends, the last one included, and its leading dots doubled. `following` is
-        the next mail's envelope, if it is known: where the server offers pipelining, it travels with this
-        one's end (RFC 2920 §3.1), and must be the next to be delivered. Raises Refused, Broken.
+        `content` has CRLF line ends, the last one included, and no line that begins with a dot.
+        `following` is the next mail's envelope, if it is known: where the server offers pipelining, it
+        travels with this one's end (RFC 2920 §3.1), and must be the next to be delivered. Raises Refused,
+        Broken.
         """
         if self._begun not in (None, envelope):
             raise ValueError(f"{self._begun} was announced, not {envelope}")

@@ -146,7 +146,7 @@ def _composed(
     """Write one mail after the other; what cannot be written gets its outcome at once."""
     for letter in group:
         try:
-            content = _dot_stuffed(build_mime(message, letter, now=datetime.now(UTC)))
+            content = build_mime(message, letter, now=datetime.now(UTC))
         except ValueError as error:
             outcomes[letter.delivery_id] = Outcome(letter.delivery_id, Verdict.REFUSED, reason=str(error))
         else:
@@ -167,9 +167,3 @@ def _without_answer(stage: Stage) -> Verdict:
     every connection does not do so for ever.
     """
     return Verdict.UNSENT if stage in (Stage.CONNECT, Stage.MAIL) else Verdict.DEFERRED
-
-
-def _dot_stuffed(content: bytes) -> bytes:
-    """Double the dots that begin a line (RFC 5321 §4.5.2) and end on a line end."""
-    stuffed = content.replace(b"\r\n.", b"\r\n..")
-    return stuffed if stuffed.endswith(b"\r\n") else stuffed + b"\r\n"
