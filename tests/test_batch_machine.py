@@ -23,7 +23,13 @@ from django.db.models.functions import Now
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 from pytest_django import Settings
 
 from campaigns import dispatch, ledger, lifecycle, progress
@@ -99,6 +105,25 @@ class BatchMachine(RuleBasedStateMachine):
         self.status = "in_progress"
         self.workers: list[Worker] = []
         self.refused = False
+
+    @initialize(declared=st.sets(st.integers(0, 5)), accepted=st.sets(st.integers(0, 5)))
+    def some_are_to_be_sent_again(self, declared: set[int], accepted: set[int]) -> None:
+        """Begin with mails in doubt that are open again, where the policy lets them be."""
+        if settings.UNCONFIRMED_POLICY == "hold":
+            return
+        for position, batch in enumerate(self.batches.values()):
+            ids = [id for place, id in enumerate(batch.rows, BATCH_SIZE * position) if place in declared]
+            if not ids:
+                continue
+            self._claim(position)
+            worker = self.workers.pop()
+            ledger.declare(worker.lease, ids, "smtp")
+            for place, (id, row) in enumerate(batch.rows.items(), BATCH_SIZE * position):
+                row.leaving = id in ids
+                row.accepted += row.leaving and place in accepted
+            self._outsleep_the_lease(worker)
+        self._take_back()
+        self._let_delays_pass()
 
     @rule(what=st.sampled_from(HAPPENINGS), number=st.integers(0, 5), data=st.data())
     def something_happens(self, what: str, number: int, data: st.DataObject) -> None:
@@ -276,7 +301,7 @@ class BatchMachine(RuleBasedStateMachine):
                 self._delete_recipient(number)
             case "pause or resume":
                 self._pause_or_resume()
-            case "cancel" if number < 2:
+            case "cancel" if number < 2 or self._open_in_doubt():
                 self._cancel()
             case "finalize":
                 self._finalize()
@@ -312,12 +337,12 @@ class BatchMachine(RuleBasedStateMachine):
                 row.waits = False
 
     def _suppress(self, number: int) -> None:
-        row = self._all_rows()[number]
+        row = self._somebody(number)
         Suppression.objects.get_or_create(email=row.email)
         row.suppressed = True
 
     def _delete_recipient(self, number: int) -> None:
-        row = self._all_rows()[number]
+        row = self._somebody(number)
         Recipient.objects.filter(email=row.email).delete()
         row.deleted = True
 
@@ -435,6 +460,14 @@ class BatchMachine(RuleBasedStateMachine):
         with pytest.raises(refusal):
             step()
         return None
+
+    def _somebody(self, number: int) -> ModelRow:
+        """Choose a row; every other time one in doubt that is to be sent again, where there is one."""
+        doubtful = self._open_in_doubt()
+        return doubtful[number % len(doubtful)] if doubtful and number % 2 else self._all_rows()[number]
+
+    def _open_in_doubt(self) -> list[ModelRow]:
+        return [row for row in self._all_rows() if row.is_open and row.doubts]
 
     def _all_rows(self) -> list[ModelRow]:
         return [row for batch in self.batches.values() for row in batch.rows.values()]
