@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 _TAIL = 256  # bytes; several of smtp-sink's lines of counters
 _NGINX = """
@@ -88,7 +88,8 @@ def smtp_sink() -> Iterator[SmtpSink]:
     command = [_program("smtp-sink", "postfix"), "-c", *user, f"127.0.0.1:{port}", "1000"]
     with tempfile.TemporaryDirectory() as place:
         counters = Path(place) / "counters"
-        with counters.open("ab") as output, _running(command, port, stdout=output):
+        # its warnings of connections that were idle for 100 s say nothing here
+        with counters.open("ab") as output, _running(command, port, stdout=output, stderr=subprocess.DEVNULL):
             yield SmtpSink(port, counters)
 
 
@@ -129,8 +130,10 @@ def _program(name: str, package: str) -> str:
 
 
 @contextmanager
-def _running(command: list[str], port: int, *, stdout: object = None) -> Iterator[None]:
-    process = subprocess.Popen(command, stdout=stdout)  # type: ignore[call-overload]  # a file or None
+def _running(
+    command: list[str], port: int, *, stdout: IO[bytes] | None = None, stderr: int | None = None
+) -> Iterator[None]:
+    process = subprocess.Popen(command, stdout=stdout, stderr=stderr)
     try:
         wait_for_port(port)
         yield
