@@ -60,6 +60,7 @@ PROVIDER ?= smtp
 POLICY ?= hold
 .PHONY: chaos
 chaos: .venv/.tests-stamp  ## Kill everything while a campaign is sent, then count the mails (SEEDS="1 2" BROKER=amqp PROVIDER=sendgrid|both POLICY=resend)
+	@test -n "$(strip $(SEEDS))" || { echo 'SEEDS names no seed; such as SEEDS="1 2 3"' >&2; exit 2; }
 	@set -e; for seed in $(SEEDS); do \
 		$(BIN)/python -m tests.chaos --seed $$seed --broker $(BROKER) --provider $(PROVIDER) --policy $(POLICY) $(ARGS); done
 
