@@ -9,6 +9,7 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django_celery_beat.models import PeriodicTask
 
 from campaigns import actions, lifecycle, progress
@@ -60,8 +61,24 @@ class TestShortRest:
         with celery(*SENDER, env=environment(EMAIL_PORT=str(smtp.port))):
             wait_until(lambda: len(smtp.accepted) == 2, seconds=30, what="the connection ended")
             smtp.rcpt = {}
-            wait_until(lambda: len(smtp.accepted) == 4, seconds=20, what="the batch taken up again")
+            wait_until(
+                lambda: progress.of(campaign.pk).sent == 4, seconds=20, what="the batch taken up again"
+            )
         assert counts(campaign) == {"sent": 4, "deferred": 1}
+
+
+class TestDatabaseConnection:
+    def test_is_kept_from_task_to_task_and_replaced_when_it_has_died(
+        self, campaign: Campaign, smtp: SmtpServer
+    ) -> None:
+        other = Campaign.objects.create(name="June", audience=campaign.audience, template=campaign.template)
+        with celery(*SENDER, env=environment(EMAIL_PORT=str(smtp.port))):
+            actions.start(campaign.pk, now=clock())
+            wait_until(lambda: _ended(campaign), seconds=30, what="the first campaign ended")
+            assert _end_other_connections() >= 1
+            actions.start(other.pk, now=clock())
+            wait_until(lambda: _ended(other), seconds=30, what="the second campaign ended")
+        assert counts(other) == {"sent": 5}
 
 
 class TestZombie:
@@ -166,6 +183,17 @@ def _ended(campaign: Campaign) -> bool:
 
 def _leases_have_run_out() -> bool:
     return not Batch.objects.filter(lease_until__gt=clock()).exists()
+
+
+def _end_other_connections() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid <> pg_backend_pid()
+            """
+        )
+        return int(cursor.rowcount)
 
 
 def _emails(campaign: Campaign, status: str) -> list[str]:
