@@ -12,6 +12,7 @@ from campaigns import ledger, lifecycle, progress
 from campaigns.ledger import Ruling
 from campaigns.models import Batch, Campaign, CampaignStatus, Decision, DeliveryLog
 
+LONGEST_NOTE = 2_000  # characters
 MOST_NAMED = 1_000  # deliveries in one transaction; more are settled as a whole campaign, batch by batch
 
 

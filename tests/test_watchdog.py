@@ -17,7 +17,7 @@ from campaigns.providers import Line, Smtp
 from campaigns.providers.conversation import SmtpAccount
 from campaigns.tasks import check_scheduled_campaigns
 from campaigns.throttle import Limit
-from tests.campaign_helpers import clock, send, started
+from tests.campaign_helpers import clock, leave_in_doubt, send, started
 from tests.mail_servers import SmtpServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -302,6 +302,18 @@ class TestTheTick:
 
     def test_runs_without_redis(self) -> None:
         vitals.note_tick(throttle.connect(NOBODY), now=clock())
+
+
+class TestEnded:
+    def test_says_what_is_left_to_decide(self, campaign: Campaign) -> None:
+        (batch_id,) = started(campaign)
+        leave_in_doubt(batch_id)
+        dispatch.finalize(campaign.pk, now=clock())
+        assert says(
+            campaign,
+            "5 mails are unconfirmed: they left, and no answer was recorded. Settle them in the delivery log "
+            f"or by settle_unconfirmed {campaign.pk}",
+        )
 
 
 class TestTheReading:

@@ -36,7 +36,7 @@ class NoteForm(forms.Form):
     note = forms.CharField(
         label="Note",
         required=False,
-        max_length=2_000,
+        max_length=settling.LONGEST_NOTE,
         help_text="How you know, for whoever asks later. Kept with the decision, your name and the time.",
         widget=forms.Textarea(attrs={"rows": 2}),
     )

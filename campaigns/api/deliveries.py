@@ -75,7 +75,7 @@ class SettleSerializer(KnownOnly):
         queryset=Campaign.objects.all(), required=False, help_text="Instead of `deliveries`: all it has."
     )
     decision = serializers.ChoiceField(choices=Decision.choices)
-    note = serializers.CharField(default="", allow_blank=True, max_length=2_000)
+    note = serializers.CharField(default="", allow_blank=True, max_length=settling.LONGEST_NOTE)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Ask for one of the two ways to say which."""

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from campaigns import actions
 from campaigns.models import Campaign, Decision, DeliveryLog
-from campaigns.settling import CampaignCancelled, NotUnconfirmed, TooManyNamed
+from campaigns.settling import LONGEST_NOTE, CampaignCancelled, NotUnconfirmed, TooManyNamed
 from users.models import User
 
 _CHOICES = ", ".join(f"{decision.value} ({decision.label})" for decision in Decision)
@@ -48,6 +48,8 @@ class Command(BaseCommand):
         json: bool,
         **options: Any,
     ) -> None:
+        if len(note) > LONGEST_NOTE:
+            raise CommandError(f"--note: at most {LONGEST_NOTE:,} characters, not {len(note):,}.")
         kept: dict[str, Any] = {"by": _operator(by), "note": note, "now": timezone.now()}
         if not Campaign.objects.filter(id=campaign).exists():
             raise CommandError(f"There is no campaign {campaign}.")
