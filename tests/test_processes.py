@@ -125,7 +125,7 @@ class TestSettling:
         with celery(*SENDER, env=env):
             actions.start(campaign.pk, now=clock())
             wait_until(lambda: _emails(campaign, "unconfirmed") == ["p4@example.com"], what="one in doubt")
-            smtp.rcpt = {}
+            smtp.drop.clear()
             wait_until(lambda: _ended(campaign), seconds=60, what="the campaign ended")
             command = ("settle_unconfirmed", str(campaign.pk), "send_again", "--by", boss.email, "--json")
             said = subprocess.run(
