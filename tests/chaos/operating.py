@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import requests
+import urllib3
 
 TERMS = ("pending", "deferred", "sent", "failed", "suppressed", "unconfirmed", "cancelled")
 PATIENCE = 60.0  # seconds that a request of the operator is repeated while services are away
@@ -43,10 +43,10 @@ class Operator:
         while True:
             try:
                 answer = self._request(method, path, json)
-                if answer.status_code in done:
+                if answer.status in done:
                     return
-                said = f"{answer.status_code} {answer.text[:200]}"
-            except requests.RequestException as error:
+                said = f"{answer.status} {answer.data[:200].decode()}"
+            except urllib3.exceptions.HTTPError as error:
                 said = repr(error)
             assert time.monotonic() < deadline, f"{method} {path} was not done: {said}"
             time.sleep(0.2)  # a service is being restarted
@@ -55,17 +55,20 @@ class Operator:
         """Return the status document, or None where there is no answer or another one."""
         try:
             answer = self._request("GET", f"campaigns/{self.campaign}/status/")
-        except requests.RequestException:
+        except urllib3.exceptions.HTTPError:
             return None
-        return dict(answer.json()) if answer.status_code == 200 else None
+        return dict(answer.json()) if answer.status == 200 else None
 
-    def _request(self, method: str, path: str, json: dict[str, str] | None = None) -> requests.Response:
-        return requests.request(
+    def _request(
+        self, method: str, path: str, json: dict[str, str] | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        return urllib3.request(
             method,
             f"{self.web}/api/v1/{path}",
             headers={"Authorization": f"Bearer {self.token}"},
             json=json,
             timeout=TIMEOUT,
+            retries=False,
         )
 
 
