@@ -13,7 +13,7 @@ from redis import Redis
 from campaigns import delivery, ledger, lifecycle, sending
 from campaigns.ledger import rows
 from campaigns.ledger.steps import Cursor
-from campaigns.models import Batch, Campaign, DeliveryStatus, Recipient, Suppression
+from campaigns.models import Batch, Campaign, DeliveryLog, DeliveryStatus, Recipient, Suppression
 from campaigns.providers import Line
 from tests.campaign_helpers import clock, counts, let_time_pass, row, send, started
 from tests.mail_servers import SendGridServer, SmtpServer
@@ -157,6 +157,18 @@ class TestAnswers:
         send(batch_id, smtp_line)
         assert counts(campaign) == {"sent": 5}
         assert sorted(smtp.recipients) == EVERYBODY
+
+    def test_a_mail_with_a_time_of_its_own_lets_the_batch_rest_until_then(
+        self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line
+    ) -> None:
+        (batch_id,) = started(campaign)
+        in_an_hour = clock() + timedelta(hours=1)
+        DeliveryLog.objects.filter(email="p1@example.com").update(not_before=in_an_hour)
+        DeliveryLog.objects.filter(email="p3@example.com").update(not_before=in_an_hour + timedelta(hours=1))
+        send(batch_id, smtp_line)
+        assert counts(campaign) == {"sent": 3, "pending": 2}
+        assert Batch.objects.get(id=batch_id).not_before == in_an_hour
+        assert send(batch_id, smtp_line) is None
 
     def test_a_recipient_refused_for_now_three_times_fails(
         self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line

@@ -61,8 +61,8 @@ def renew(lease: Lease) -> None:
 def release(lease: Lease, *, trouble: str = "", wait: timedelta | None = None, failed: bool = False) -> None:
     """Write the lease's answers and give the batch back; what left and has no answer is in doubt.
 
-    With `wait` nobody takes the batch before that time has passed; otherwise it is due at once if
-    something is pending, and else when its first deferred delivery is. `failed` adds to its failures in a
+    With `wait` nobody takes the batch before that time has passed; otherwise it is due when the first of
+    its open deliveries is, at once if one of them waits for nothing. `failed` adds to its failures in a
     row. Raises LeaseLost.
     """
     seconds = wait.total_seconds() if wait else 0.0
@@ -81,10 +81,10 @@ def release(lease: Lease, *, trouble: str = "", wait: timedelta | None = None, f
                    failures = CASE WHEN %s THEN failures + 1 ELSE 0 END,
                    not_before = CASE
                        WHEN %s THEN clock_timestamp() + %s * interval '1 second'
-                       WHEN pending > 0 THEN NULL
-                       ELSE (SELECT min(delivery.not_before) FROM campaigns_deliverylog AS delivery
+                       ELSE (SELECT nullif(min(coalesce(delivery.not_before, '-infinity')), '-infinity')
+                               FROM campaigns_deliverylog AS delivery
                               WHERE delivery.batch_id = campaigns_batch.id
-                                AND delivery.status = 'deferred') END
+                                AND delivery.status IN ('pending', 'deferred')) END
              WHERE id = %s
             """,
             [trouble.replace("\0", ""), failed, wait is not None, seconds, lease.batch_id],
