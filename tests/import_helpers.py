@@ -72,8 +72,9 @@ def create(
     mapping: dict[str, str] | None = None,
     on_existing: str = OnExisting.UPDATE,
     dry_run: bool = False,
+    **how: Any,
 ) -> ImportJob:
-    """A queued import of a file with this name and content."""
+    """A queued import of a file with this name and content; `how` goes to `create_job`."""
     return jobs.create_job(
         audience,
         io.BytesIO(content),
@@ -81,6 +82,7 @@ def create(
         mapping=mapping or {},
         on_existing=on_existing,
         dry_run=dry_run,
+        **how,
         created_by=None,
     )
 
@@ -92,7 +94,7 @@ def import_file(audience: Audience, name: str, content: bytes, **options: Any) -
 
 def counts(job: ImportJob) -> Counts:
     """The counters that are not zero."""
-    names = ("read", "created", "updated", "unchanged", "duplicate", "refused")
+    names = ("read", "created", "updated", "unchanged", "duplicate", "refused", "warnings")
     return {name: getattr(job, name) for name in names if getattr(job, name)}
 
 
@@ -106,7 +108,20 @@ def report(job: ImportJob) -> list[list[str]]:
 
 def reasons(job: ImportJob) -> list[tuple[int, str, str]]:
     """(line, column, reason) of each line that did not get in."""
-    return [(int(line), column, reason) for line, column, reason, *_ in report(job)]
+    return [
+        (int(line), column, reason)
+        for line, verdict, column, reason, *_ in report(job)
+        if verdict != "warning"
+    ]
+
+
+def warnings(job: ImportJob) -> list[tuple[int, str, str]]:
+    """(line, column, reason) of each line that got in and looks wrong."""
+    return [
+        (int(line), column, reason)
+        for line, verdict, column, reason, *_ in report(job)
+        if verdict == "warning"
+    ]
 
 
 def stored(audience: Audience) -> Stored:

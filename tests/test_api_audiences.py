@@ -195,7 +195,9 @@ class TestImport:
             "dry_run": False,
             "status": "queued",
             "problem": "",
-            **dict.fromkeys(("read", "created", "updated", "unchanged", "duplicate", "refused"), 0),
+            **dict.fromkeys(
+                ("read", "created", "updated", "unchanged", "duplicate", "refused", "warnings"), 0
+            ),
             "errors_csv": None,
             "created_by": boss.pk,
             "started_at": None,

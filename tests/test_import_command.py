@@ -36,17 +36,25 @@ def last_line(output: str) -> dict[str, Any]:
     return {name: value for name, value in line.items() if name not in ("seconds", "import")}
 
 
-COUNTERS = {"read": 3, "created": 1, "updated": 0, "unchanged": 0, "duplicate": 1, "refused": 1}
+COUNTERS = {
+    "read": 3,
+    "created": 1,
+    "updated": 0,
+    "unchanged": 0,
+    "duplicate": 1,
+    "refused": 1,
+    "warnings": 0,
+}
 
 
 class TestImport:
     def test_creates_the_audience_and_prints_what_became_of_the_rows(self, people: Path) -> None:
         lines = run(people).splitlines()
         assert lines[0].startswith('Imported people.csv into "Customers" in ')
-        assert [line.split() for line in lines[1:7]] == [
+        assert [line.split() for line in lines[1:8]] == [
             [name, str(count)] for name, count in COUNTERS.items()
         ]
-        assert lines[7:] == [
+        assert lines[8:] == [
             "  line 3, email: The address has no @-sign.",
             "  line 4, email: The address stands in line 2 already.",
         ]
@@ -85,9 +93,9 @@ class TestImport:
     def test_writes_the_lines_left_out(self, people: Path, tmp_path: Path) -> None:
         run(people, "--errors", str(tmp_path / "errors.csv"))
         assert (tmp_path / "errors.csv").read_text().splitlines() == [
-            "line,column,reason,email,name,city",
-            "3,email,The address has no @-sign.,broken,Bob,",
-            "4,email,The address stands in line 2 already.,ANN@example.com,Twin,",
+            "line,verdict,column,reason,email,name,city",
+            "3,refused,email,The address has no @-sign.,broken,Bob,",
+            "4,duplicate,email,The address stands in line 2 already.,ANN@example.com,Twin,",
         ]
 
 

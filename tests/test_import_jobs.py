@@ -107,13 +107,21 @@ class TestReport:
             audience, "p.csv", csv_bytes([ANN, ("ANN@example.com", "+Ann", "=1+1"), ("x", "-X", "")])
         )
         assert report(job) == [
-            ["3", "email", "The address stands in line 2 already.", "ANN@example.com", "+Ann", "=1+1"],
-            ["4", "email", "The address has no @-sign.", "x", "-X", ""],
+            [
+                "3",
+                "duplicate",
+                "email",
+                "The address stands in line 2 already.",
+                "ANN@example.com",
+                "+Ann",
+                "=1+1",
+            ],
+            ["4", "refused", "email", "The address has no @-sign.", "x", "-X", ""],
         ]
 
     def test_never_begins_a_formula_in_a_cell_of_its_own(self, audience: Audience) -> None:
         job = import_file(audience, "p.csv", csv_bytes([("x",)], header=["=cmd"]), mapping={"email": "=cmd"})
-        assert report(job) == [["2", "'=cmd", "The address has no @-sign.", "x"]]
+        assert report(job) == [["2", "refused", "'=cmd", "The address has no @-sign.", "x"]]
 
     def test_can_be_corrected_and_imported_again(self, audience: Audience) -> None:
         job = import_file(audience, "p.csv", csv_bytes([("ann.example.com", "Ann", "Pune")]))

@@ -57,6 +57,7 @@ class ImportSerializer(RowSerializer[ImportJob]):
             "unchanged",
             "duplicate",
             "refused",
+            "warnings",
             "errors_csv",
             "created_by",
             "created_at",

@@ -8,7 +8,7 @@ interrupted   the jobs that nobody works on
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import islice
@@ -56,6 +56,7 @@ def create_job(
     mapping: Mapping[str, str],
     on_existing: str,
     dry_run: bool,
+    warn_about: Sequence[str] = (),
     created_by: User | None,
 ) -> ImportJob:
     """Check and store the file, and return the queued job. Raises ImportRefused and stores nothing."""
@@ -67,6 +68,7 @@ def create_job(
         mapping=dict(mapping),
         on_existing=on_existing,
         dry_run=dry_run,
+        warn_about=list(warn_about),
         created_by=created_by,
     )
     job.file.save(f"{uuid4().hex}{PurePath(name).suffix.lower()}", File(file), save=False)
@@ -103,7 +105,7 @@ def interrupted() -> list[int]:
 def _run(job: ImportJob, *, now: datetime, on_progress: Progress) -> None:
     began = time.monotonic()
     job.errors_file.delete(save=False)  # of a run that was interrupted
-    _change(job, status=ImportStatus.RUNNING, started_at=now, read=0, errors_file="")
+    _change(job, status=ImportStatus.RUNNING, started_at=now, read=0, warnings=0, errors_file="")
     try:
         _read_and_write(job, now=now, began=began, on_progress=on_progress)
     except ImportRefused as refused:
@@ -126,8 +128,8 @@ def _read_and_write(job: ImportJob, *, now: datetime, began: float, on_progress:
     with TemporaryDirectory(prefix="import-") as directory, Spool(Path(directory, "refused")) as spool:
         columns = _read(job, spool, limits, on_progress)
         job.duplicate = staging.set_duplicates_apart()
-        job.refused = spool.count
-        if job.duplicate or job.refused:
+        job.refused, job.warnings = spool.refused, spool.warnings
+        if job.duplicate or job.refused or job.warnings:
             path = Path(directory, "errors.csv")
             left_out = (spool, staging.duplicates(columns))
             write_report(path, columns.names, *left_out, longest_cell=limits.cell)
@@ -156,15 +158,16 @@ def _read(job: ImportJob, spool: Spool, limits: Limits, on_progress: Progress) -
 def _stage(
     job: ImportJob, table: Table, columns: Columns, spool: Spool, limits: Limits, on_progress: Progress
 ) -> None:
-    judge = validator(columns, longest_cell=limits.cell)
+    judge = validator(columns, longest_cell=limits.cell, warn_about=job.warn_about)
     staging.create()
     judged = (judgement for line in table.lines if (judgement := judge(line)) is not None)
     while chunk := list(islice(judged, staging.CHUNK)):
         staging.add(row for row in chunk if isinstance(row, Row))
         for judgement in chunk:
-            if isinstance(judgement, Refusal):
-                spool.add(judgement)
-        _change(job, read=job.read + len(chunk), refused=spool.count)
+            reported = judgement if isinstance(judgement, Refusal) else judgement.warning
+            if reported:
+                spool.add(reported)
+        _change(job, read=job.read + len(chunk), refused=spool.refused, warnings=spool.warnings)
         on_progress(job.read)
     if not job.read:
         raise ImportRefused("file", "The file has a header and no other line.")
@@ -186,6 +189,7 @@ def _complete(job: ImportJob, written: Written, *, now: datetime) -> None:
         unchanged=written.unchanged,
         duplicate=job.duplicate,
         refused=job.refused,
+        warnings=job.warnings,
         finished_at=now,
     )
     logger.info("import %d completed: %d rows read, %s", job.pk, job.read, written)

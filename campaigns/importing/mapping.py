@@ -31,7 +31,7 @@ SPELLINGS = {
 }
 
 # What a report of refused rows puts before the original columns; it can be corrected and imported again.
-REPORT_COLUMNS = ("line", "column", "reason")
+REPORT_COLUMNS = ("line", "verdict", "column", "reason")
 
 
 @dataclass(frozen=True)

@@ -38,13 +38,17 @@ class Line(NamedTuple):
     formulas: Mapping[int, bool] | None = None
 
 
+REFUSED, DUPLICATE, WARNING = "refused", "duplicate", "warning"
+
+
 class Refusal(NamedTuple):
-    """A line that does not get in."""
+    """A line for the report: one that does not get in, or, as a warning, one that did and looks wrong."""
 
     line: int
     column: str
     reason: str
     cells: list[str]
+    verdict: str = REFUSED
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""errors.csv: every line that did not get in, by number, with the reason and its original cells.
+"""errors.csv: every line that did not get in, or looks wrong, with the reason and its original cells.
 
-It can be corrected and imported again: the importer knows its first three columns and leaves them out.
+It can be corrected and imported again: the importer knows its first columns and leaves them out.
 """
 
 import csv
@@ -15,21 +15,25 @@ from typing import IO
 import orjson
 
 from campaigns.importing.mapping import REPORT_COLUMNS
-from campaigns.importing.refusals import Refusal
+from campaigns.importing.refusals import WARNING, Refusal
 
 
 class Spool:
-    """Refusals set down as they come up, in `path`, so that a million of them need no memory."""
+    """Lines for the report set down as they come up, in `path`, so that a million of them need no memory."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = path.open("wb")
-        self.count = 0
+        self.refused = 0
+        self.warnings = 0
 
     def add(self, refusal: Refusal) -> None:
         """Set one down. Lines come in their order."""
         self._file.write(orjson.dumps(list(refusal)) + b"\n")
-        self.count += 1
+        if refusal.verdict == WARNING:
+            self.warnings += 1
+        else:
+            self.refused += 1
 
     def __enter__(self) -> "Spool":
         return self
@@ -50,7 +54,8 @@ def write_report(path: Path, names: Sequence[str], *sources: Iterable[Refusal], 
         writer.writerow([*REPORT_COLUMNS, *names])
         for refusal in merge(*sources, key=attrgetter("line")):
             cells = [_cut(cell, longest_cell) for cell in refusal.cells]
-            writer.writerow([refusal.line, _inert(refusal.column), _inert(refusal.reason), *cells])
+            ours = (refusal.line, refusal.verdict, _inert(refusal.column), _inert(refusal.reason))
+            writer.writerow([*ours, *cells])
 
 
 def _inert(text: str) -> str:
@@ -66,4 +71,7 @@ def first_refusals(report: IO[bytes], most: int) -> list[Refusal]:
     """The first lines of a report, for showing them."""
     rows = csv.reader(TextIOWrapper(report, encoding="utf-8", newline=""))
     next(rows, None)
-    return [Refusal(int(line), column, reason, cells) for line, column, reason, *cells in islice(rows, most)]
+    return [
+        Refusal(int(line), column, reason, cells, verdict)
+        for line, verdict, column, reason, *cells in islice(rows, most)
+    ]

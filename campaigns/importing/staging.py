@@ -8,7 +8,7 @@ import orjson
 from django.db import connection
 
 from campaigns.importing.mapping import Columns
-from campaigns.importing.refusals import Refusal
+from campaigns.importing.refusals import DUPLICATE, Refusal
 from campaigns.importing.validating import Row
 from campaigns.models import OnExisting, Recipient
 
@@ -47,7 +47,7 @@ def add(rows: Iterable[Row]) -> None:
     """Copy rows into the table."""
     with connection.cursor() as cursor, cursor.copy("COPY pg_temp.import_rows FROM STDIN") as copy:
         for row in rows:
-            copy.write_row((*row[:-1], orjson.dumps(row.attributes).decode()))
+            copy.write_row((*row[:5], orjson.dumps(row.attributes).decode()))
 
 
 def set_duplicates_apart() -> int:
@@ -95,7 +95,7 @@ def duplicates(columns: Columns) -> Iterator[Refusal]:
             for key, value in orjson.loads(attributes).items():
                 cells[columns.attributes[key]] = value
             reason = f"The address stands in line {first} already."
-            yield Refusal(line, columns.called(columns.email), reason, cells)
+            yield Refusal(line, columns.called(columns.email), reason, cells, DUPLICATE)
 
 
 def write(audience_id: int, columns: Columns, on_existing: str, *, now: datetime) -> Written:

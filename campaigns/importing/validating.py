@@ -1,19 +1,20 @@
 """One line of a file: a row to store, or a refusal that says what to correct."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import NamedTuple
 from zoneinfo import available_timezones
 
 from campaigns.addresses import BadAddress, parse_address, trim
 from campaigns.importing.mapping import Columns
-from campaigns.importing.refusals import Fault, Line, Refusal
+from campaigns.importing.refusals import WARNING, Fault, Line, Refusal
+from campaigns.importing.warnings import warner
 
 LONGEST_NAME = 200
 
 
 class Row(NamedTuple):
-    """A recipient to be stored. `typed` is the address as the file has it."""
+    """A recipient to be stored. `typed` is the address as the file has it, `warning` goes to the report."""
 
     line: int
     email: str
@@ -21,6 +22,7 @@ class Row(NamedTuple):
     name: str
     timezone: str
     attributes: dict[str, str]
+    warning: Refusal | None = None
 
 
 class _Bad(Exception):
@@ -31,14 +33,24 @@ class _Bad(Exception):
         self.fault = Fault(column, reason)
 
 
-def validator(columns: Columns, *, longest_cell: int) -> Callable[[Line], Row | Refusal | None]:
-    """A function that judges a line; None for one without any text, which counts for nothing."""
+def validator(
+    columns: Columns, *, longest_cell: int, warn_about: Collection[str] = ()
+) -> Callable[[Line], Row | Refusal | None]:
+    """A function that judges a line; None for one without any text, which counts for nothing.
+
+    `warn_about` is passed on to `warner`.
+    """
+    warn = warner(warn_about)
 
     def judge(line: Line) -> Row | Refusal | None:
         try:
-            return _row(line, columns, longest_cell)
+            row = _row(line, columns, longest_cell)
         except _Bad as bad:
             return Refusal(line.number, bad.fault.column, bad.fault.reason, line.cells)
+        if row and (reason := warn(row.email)):
+            flagged = Refusal(line.number, columns.called(columns.email), reason, line.cells, WARNING)
+            return row._replace(warning=flagged)
+        return row
 
     return judge
 

@@ -28,9 +28,9 @@ class OnExisting(models.TextChoices):
 
 
 class ImportJob(models.Model):
-    """A CSV or XLSX file, how to read it, and what became of its rows.
+    """A CSV file or workbook, how to read it, and what became of its rows.
 
-    read = created + updated + unchanged + duplicate + refused, once completed.
+    read = created + updated + unchanged + duplicate + refused, once completed. A warning counts beside those.
     """
 
     audience = models.ForeignKey(Audience, on_delete=models.CASCADE, related_name="imports")
@@ -43,6 +43,23 @@ class ImportJob(models.Model):
     )
     on_existing = models.CharField(max_length=10, choices=OnExisting, default=OnExisting.UPDATE)
     dry_run = models.BooleanField(default=False, help_text="Check the file and report; change nothing.")
+    sheet = models.CharField(
+        max_length=255,
+        blank=True,
+        help_text="The sheet of a workbook; when empty the first with a column of addresses.",
+    )
+    encoding = models.CharField(
+        max_length=40, blank=True, help_text="The encoding of a text file; found out when empty."
+    )
+    warn_about = models.JSONField(
+        default=list, blank=True, help_text='What to flag besides misspelt domains: "role", "disposable".'
+    )
+    reading = models.JSONField(
+        default=dict,
+        blank=True,
+        editable=False,
+        help_text="How the file was read: its format, encoding, sheet.",
+    )
 
     status = models.CharField(
         max_length=10, choices=ImportStatus, default=ImportStatus.QUEUED, editable=False
@@ -56,6 +73,9 @@ class ImportJob(models.Model):
         default=0, editable=False, help_text="Rows whose address stood in the file before; the first counts."
     )
     refused = models.PositiveIntegerField(default=0, editable=False)
+    warnings = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Rows that were taken and look wrong; the report says why."
+    )
     errors_file = models.FileField(upload_to="imports/%Y/%m/", blank=True, editable=False)
 
     created_by = models.ForeignKey(

@@ -15,7 +15,7 @@ from campaigns.importing.refusals import ImportRefused
 from campaigns.importing.report import first_refusals
 from campaigns.models import Audience, ImportJob, ImportStatus, OnExisting
 
-COUNTERS = ("read", "created", "updated", "unchanged", "duplicate", "refused")
+COUNTERS = ("read", "created", "updated", "unchanged", "duplicate", "refused", "warnings")
 SHOWN = 5
 
 
