@@ -18,26 +18,17 @@ Claim and check are here; `sending` has the steps from reserve to record, `ledge
 """
 
 import logging
-import math
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 
-from django.conf import settings
-
-from campaigns import attachments, ledger, preflight, retries, tracking
-from campaigns.breaker import Breaker
+from campaigns import attachments, ledger, preflight, tracking
 from campaigns.composing import CompiledMessage, Letter, compile_message
 from campaigns.ledger import CampaignHeld, Change, Lease, LeaseLost, Row
 from campaigns.models import Campaign, DeliveryStatus
 from campaigns.providers import Line, Provider, Trouble
-from campaigns.sending import Sending, Stopping, guarded
+from campaigns.sending import Sending, Stopping, in_words, rest_after, send_through
 
 logger = logging.getLogger(__name__)
-
-LONGEST_REST = timedelta(minutes=2)  # a provider that comes back is noticed within this time
-WORTH_WAITING = 60.0  # seconds; while a provider wants a longer pause, the next one is used
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +70,12 @@ def send_batch(
 
 def _give_back(lease: Lease, reason: BaseException | None = None) -> Handled:
     """Release the batch, to rest as long as the reason says, else longer with each failure in a row."""
-    wait, failed = None, False
-    if isinstance(reason, Trouble) and reason.over_in is not None:
-        wait = timedelta(seconds=reason.over_in)
-    elif reason is not None:
-        base = timedelta(seconds=settings.RETRY_BASE_SECONDS)
-        wait = min(LONGEST_REST, retries.backoff(lease.failures + 1, base=base, jitter=random.random))
-        failed = True
+    wait, failed = rest_after(lease, reason)
     try:
-        ledger.release(lease, trouble=_words(reason), wait=wait, failed=failed)
+        ledger.release(lease, trouble=in_words(reason), wait=wait, failed=failed)
     except LeaseLost:
         logger.warning("batch %s: the lease was lost; whoever holds it now goes on", lease.batch_id)
     return Handled(lease.campaign_id, wait.total_seconds() if wait else None)
-
-
-def _words(reason: BaseException | None) -> str:
-    return "" if reason is None else str(reason) or repr(reason)
 
 
 def _send(lease: Lease, line: Line, stopping: Callable[[], bool]) -> None:
@@ -104,32 +85,12 @@ def _send(lease: Lease, line: Line, stopping: Callable[[], bool]) -> None:
     campaign = Campaign.objects.get(id=lease.campaign_id)
     attempts = {row.id: row.attempts for row in rows}
     letters = [_letter(campaign, row) for row in rows]
-    troubles: list[Trouble] = []
-    for provider in line.providers:
-        sending = Sending(lease, line.redis, provider, _compile(campaign, provider), attempts, stopping)
-        try:
-            with guarded(sending, Breaker(provider.name, line.redis)):
-                sending.send(letters)
-            return
-        except Trouble as trouble:
-            troubles.append(trouble)
-            letters = sending.left(letters)
-            if not letters or _is_worth_waiting(trouble):
-                break
-            ledger.record(lease)  # before anything else is tried, which may take its time
-    if letters:
-        raise _soonest(troubles)
 
+    def sending_with(provider: Provider) -> Sending[Lease]:
+        message = _compile(campaign, provider)
+        return Sending(lease, ledger, line.redis, provider, message, attempts, stopping)
 
-def _is_worth_waiting(trouble: Trouble) -> bool:
-    return trouble.retry_after is not None and trouble.retry_after <= WORTH_WAITING
-
-
-def _soonest(troubles: Sequence[Trouble]) -> Trouble:
-    """Return the trouble that is over first, as far as that is known."""
-    if not troubles:
-        return Trouble("EMAIL_PROVIDERS names no provider")
-    return min(troubles, key=lambda trouble: math.inf if trouble.over_in is None else trouble.over_in)
+    send_through(line, letters, sending_with)
 
 
 def _check(lease: Lease) -> list[Row]:

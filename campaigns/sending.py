@@ -1,43 +1,71 @@
-"""One batch through one provider, group by group: reserve, declare, send, record."""
+"""Letters through one provider, group by group: reserve, declare, send, record; and through the next one.
 
+They are those of a batch, or of a single mail: what differs is whose lease it is, and the `Steps` that write
+under it.
+"""
+
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import Generic, Protocol, TypeVar
 
+from django.conf import settings
 from redis import Redis
 
-from campaigns import ledger
+from campaigns import ledger, retries
 from campaigns.breaker import Breaker, Open
 from campaigns.composing import CompiledMessage, Letter
-from campaigns.ledger import CampaignHeld, Lease, LeaseLost
+from campaigns.ledger import CampaignHeld, Hold, LeaseLost
 from campaigns.models import DeliveryStatus
-from campaigns.providers import Outcome, Provider, Trouble, Verdict
+from campaigns.providers import Line, Outcome, Provider, Trouble, Verdict
 from campaigns.throttle import MustWait
 
 SHORT_REST = 5.0  # seconds, of a batch that got on before the connection ended
 MAX_RESERVATION_WAIT = 30.0  # seconds that a worker keeps a batch while it waits for the rate limit
 LONG_WAIT = 0.05  # seconds; answers do not wait for longer than that to be written
 LOOK_SECONDS = 1.0  # how often one that waits, or whose server is slow, looks whether to go on
+LONGEST_REST = timedelta(minutes=2)  # a provider that comes back is noticed within this time
+WORTH_WAITING = 60.0  # seconds; while a provider wants a longer pause, the next one is used
+
+H = TypeVar("H", bound=Hold)
+H_contra = TypeVar("H_contra", bound=Hold, contravariant=True)
 
 
 class Stopping(Exception):
     """This worker is to end: what it has not sent goes back and is for the others."""
 
 
-class Sending:
+class Steps(Protocol[H_contra]):
+    """What is written on the way, under a lease; `ledger` has the steps of a batch and explains them."""
+
+    def declare(self, lease: H_contra, delivery_ids: Sequence[int], provider: str, /) -> set[int]:
+        """Write down what is about to leave; return what must not after all."""
+
+    def record(self, lease: H_contra, /) -> None:
+        """Write the lease's answers."""
+
+    def renew(self, lease: H_contra, /) -> None:
+        """Lengthen the lease."""
+
+
+class Sending(Generic[H]):
     """One batch through one provider, group by group; remembers which letters have had their answer."""
 
     def __init__(
         self,
-        lease: Lease,
+        lease: H,
+        steps: Steps[H],
         redis: Redis,
         provider: Provider,
         message: CompiledMessage,
         attempts: dict[int, int],
         stopping: Callable[[], bool],
     ) -> None:
-        self.lease, self.redis, self.provider, self.message = lease, redis, provider, message
+        self.lease, self.steps, self.redis = lease, steps, redis
+        self.provider, self.message = provider, message
         self.attempts, self.stopping = attempts, stopping
         self.answered: set[int] = set()
         self.accepted = 0
@@ -63,7 +91,7 @@ class Sending:
             if not self.provider.is_ready():
                 self._record()  # connecting may take its time
                 self.provider.open()
-            held_back = ledger.declare(
+            held_back = self.steps.declare(
                 self.lease, [letter.delivery_id for letter in group], self.provider.name
             )
             self._looked_at = time.monotonic()
@@ -85,7 +113,7 @@ class Sending:
 
     def _record(self) -> None:
         if self.lease.answers:
-            ledger.record(self.lease)
+            self.steps.record(self.lease)
 
     def _wait(self, seconds: float) -> None:
         """Sleep until the places that were booked, while there is reason to."""
@@ -106,7 +134,7 @@ class Sending:
             raise Stopping("the worker is being stopped")
         now = time.monotonic()
         if now - self._looked_at >= LOOK_SECONDS or not self.lease.is_good(for_seconds=lease_for):
-            ledger.renew(self.lease)
+            self.steps.renew(self.lease)
             self._looked_at = now
 
     def _still_ours(self) -> bool:
@@ -135,8 +163,62 @@ class Sending:
         )
 
 
+def send_through(
+    line: Line, letters: Sequence[Letter], sending_with: Callable[[Provider], Sending[H]]
+) -> None:
+    """Send the letters through the first provider, and what it provably did not take through the next.
+
+    `sending_with` makes the Sending for a provider, all of the same lease. Raises the Trouble that is over
+    first when letters are left that nobody takes now; CampaignHeld, LeaseLost, Stopping.
+    """
+    troubles: list[Trouble] = []
+    for provider in line.providers:
+        sending = sending_with(provider)
+        try:
+            with guarded(sending, Breaker(provider.name, line.redis)):
+                sending.send(letters)
+            return
+        except Trouble as trouble:
+            troubles.append(trouble)
+            letters = sending.left(letters)
+            if not letters or _is_worth_waiting(trouble):
+                break
+            sending.steps.record(sending.lease)  # before anything else is tried, which may take its time
+    if letters:
+        raise _soonest(troubles)
+
+
+def _is_worth_waiting(trouble: Trouble) -> bool:
+    return trouble.retry_after is not None and trouble.retry_after <= WORTH_WAITING
+
+
+def _soonest(troubles: Sequence[Trouble]) -> Trouble:
+    """Return the trouble that is over first, as far as that is known."""
+    if not troubles:
+        return Trouble("EMAIL_PROVIDERS names no provider")
+    return min(troubles, key=lambda trouble: math.inf if trouble.over_in is None else trouble.over_in)
+
+
+def rest_after(lease: Hold, reason: BaseException | None) -> tuple[timedelta | None, bool]:
+    """Return how long what was held is to rest, if it is, and whether it counts as a failure in a row.
+
+    It rests as long as the reason says, else longer with each failure.
+    """
+    if reason is None:
+        return None, False
+    if isinstance(reason, Trouble) and reason.over_in is not None:
+        return timedelta(seconds=reason.over_in), False
+    base = timedelta(seconds=settings.RETRY_BASE_SECONDS)
+    return min(LONGEST_REST, retries.backoff(lease.failures + 1, base=base, jitter=random.random)), True
+
+
+def in_words(reason: BaseException | None) -> str:
+    """Return why something was given back, for those who look at it."""
+    return "" if reason is None else str(reason) or repr(reason)
+
+
 @contextmanager
-def guarded(sending: Sending, breaker: Breaker) -> Iterator[None]:
+def guarded(sending: Sending[H], breaker: Breaker) -> Iterator[None]:
     """Use a provider as its breaker allows, and tell the other workers how it went. Raises Trouble."""
     try:
         is_probe = breaker.admit()

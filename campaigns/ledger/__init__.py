@@ -6,13 +6,14 @@ nothing. Leases are judged by the database's clock, the only one that all worker
 
 from campaigns.ledger.changes import Change, change_for
 from campaigns.ledger.holding import claim, release, renew, take_back_expired
-from campaigns.ledger.leases import CampaignHeld, Lease, LeaseLost, RowsMissing
+from campaigns.ledger.leases import CampaignHeld, Hold, Lease, LeaseLost, RowsMissing
 from campaigns.ledger.rows import Row, cancel_open_rows, declare, due_rows, record, rule_out
 from campaigns.ledger.settling import Ruling, settle
 
 __all__ = [
     "CampaignHeld",
     "Change",
+    "Hold",
     "Lease",
     "LeaseLost",
     "Row",

@@ -12,10 +12,10 @@ LEASE_MARGIN = 5.0  # seconds by which a worker gives its lease up before the da
 
 
 class LeaseLost(Exception):
-    """Another worker, or nobody, holds this batch now; nothing may be sent or written for it."""
+    """Another worker, or nobody, holds this now; nothing may be sent or written for it."""
 
-    def __init__(self, lease: "Lease", why: str = "its lease ran out or was taken back") -> None:
-        super().__init__(f"batch {lease.batch_id} is no longer with this worker: {why}")
+    def __init__(self, lease: "Hold", why: str = "its lease ran out or was taken back") -> None:
+        super().__init__(f"{lease.what} is no longer with this worker: {why}")
 
 
 class CampaignHeld(Exception):
@@ -30,22 +30,24 @@ class RowsMissing(Exception):
         self.campaigns = dict(campaigns)
 
 
-@dataclass(slots=True)
-class Lease:
-    """The right to work on one batch until it runs out.
+class Hold:
+    """A right to work on something until it runs out, such as a Lease.
 
     `answers`, by delivery, are known and not written yet: they go with the next step. `unsure` is set when
     the connection broke during a step, so that it may have been committed or not. `_good_until` is on this
     process's monotonic clock, which goes on while the process is stopped.
     """
 
-    batch_id: int
-    campaign_id: int
     token: int
     failures: int
-    _good_until: float = field(repr=False)
-    answers: dict[int, Change] = field(default_factory=dict, repr=False)
-    unsure: bool = field(default=False, repr=False)
+    answers: dict[int, Change]
+    unsure: bool
+    _good_until: float
+
+    @property
+    def what(self) -> str:
+        """What is held, in words."""
+        raise NotImplementedError
 
     def is_good(self, *, for_seconds: float = 0.0) -> bool:
         """Say, without asking the database, whether the lease is certain to be held for that long still."""
@@ -63,6 +65,24 @@ class Lease:
         """Note that a step was committed, with the answers."""
         self.answers.clear()
         self.unsure = False
+
+
+@dataclass
+class Lease(Hold):
+    """The right to work on one batch."""
+
+    batch_id: int
+    campaign_id: int
+    token: int
+    failures: int
+    _good_until: float = field(repr=False)
+    answers: dict[int, Change] = field(default_factory=dict, repr=False)
+    unsure: bool = field(default=False, repr=False)
+
+    @property
+    def what(self) -> str:
+        """Which batch."""
+        return f"batch {self.batch_id}"
 
 
 def good_until(since: float) -> float:

@@ -9,7 +9,7 @@ import psycopg
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from campaigns.ledger.leases import CampaignHeld, Lease, LeaseLost
+from campaigns.ledger.leases import CampaignHeld, Hold, Lease, LeaseLost
 from campaigns.models import CampaignStatus
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
@@ -32,7 +32,7 @@ def batch_step() -> Iterator[Cursor]:
             yield cursor
 
 
-def insist(lease: Lease, step: Callable[[Cursor], None]) -> None:
+def insist(lease: Hold, step: Callable[[Cursor], None]) -> None:
     """Do a step, and again after a lost connection as long as the lease is good, and once more after that."""
     last = False
     while True:
