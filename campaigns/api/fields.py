@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from typing import Any, NoReturn
-from zoneinfo import ZoneInfo
 
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.utils.dateparse import parse_datetime
@@ -10,6 +9,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from campaigns import moments
 from campaigns.addresses import BadAddress, parse_address, trim
 from campaigns.values import YEARS, BadValue, check_line, check_object, parse_json
 
@@ -55,10 +55,9 @@ class StartTimeField(UtcField):
 def instant(time: datetime, zone: str) -> datetime:
     """Return `time` in UTC; a naive one is meant in `zone`.
 
-    A local time that the zone skips is moved forward by the gap, one that it has twice means the first
-    (RFC 5545 §3.3.5).
+    `campaigns.moments` says what becomes of a local time that the zone skips, or has twice.
     """
-    return (time if time.tzinfo else time.replace(tzinfo=ZoneInfo(zone), fold=0)).astimezone(UTC)
+    return time.astimezone(UTC) if time.tzinfo else moments.instant(time, zone)
 
 
 @extend_schema_field(OpenApiTypes.EMAIL)
