@@ -1,6 +1,6 @@
 """The two ways of saying no: to a whole file, and to one line of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,6 +41,13 @@ class Line(NamedTuple):
 REFUSED, DUPLICATE, WARNING = "refused", "duplicate", "warning"
 
 
+class Block(NamedTuple):
+    """Lines of data without a fault or a formula: their numbers and, parallel to them, their cells."""
+
+    numbers: Sequence[int]
+    rows: Sequence[list[str]]
+
+
 class Refusal(NamedTuple):
     """A line for the report: one that does not get in, or, as a warning, one that did and looks wrong."""
 
@@ -53,7 +60,19 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """What a file holds: the names of its columns and its lines, read as they are asked for."""
+    """What a file holds: the names of its columns and its lines, read as they are asked for.
+
+    A format gives many lines at once in a Block where it can, and a Line where there is more to say of it.
+    """
 
     columns: tuple[str, ...]
-    lines: Iterator[Line]
+    pieces: Iterator[Block | Line]
+
+    @property
+    def lines(self) -> Iterator[Line]:
+        """The lines one by one; taken from the pieces."""
+        for piece in self.pieces:
+            if isinstance(piece, Block):
+                yield from map(Line, piece.numbers, piece.rows)
+            else:
+                yield piece

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from functools import partial
+from itertools import islice
 from typing import IO, Any, Literal, NamedTuple
 
 from campaigns.importing import sheets
 from campaigns.importing.headers import column_names, listed
 from campaigns.importing.limits import Limits
 from campaigns.importing.mapping import has_email_column
-from campaigns.importing.refusals import ImportRefused, Line, Table
+from campaigns.importing.refusals import Block, ImportRefused, Line, Table
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ OLE = b"\xd0\xcf\x11\xe0"  # the container of .xls and of password-protected wor
 MOST_PACKED = 100  # times; sheets pack 8 to 15 times, a zip bomb about 1000
 SMALL = 20 << 20  # bytes; below this a high ratio harms nobody
 MOST_CELLS = 50_000_000  # calamine lays out the whole used range, about 24 bytes a cell
+BLOCK = 5_000  # rows taken at a time
 LARGEST_EXACT = 2**53  # beyond it the digits of a float are no longer those that were typed
 
 
@@ -40,7 +42,7 @@ def open_workbook(file: IO[bytes], *, mapping: Mapping[str, str], limits: Limits
         columns = column_names(found.header, most=limits.columns)
         with _refusing_damage():
             formulas = sheets.formulas(archive, found.sheet) if sizes[found.sheet.name].has_formulas else {}
-        yield Table(columns, _lines(found, len(columns), formulas))
+        yield Table(columns, _pieces(found, len(columns), formulas))
 
 
 @contextmanager
@@ -206,13 +208,27 @@ def _candidate(sheet: sheets.Sheet, left: int, rows: Iterator[Sequence[object]])
     return None
 
 
-def _lines(found: _Candidate, width: int, formulas: dict[int, dict[int, bool]]) -> Iterator[Line]:
-    for number, row in enumerate(found.rows, start=found.header_row + 1):
-        cells = [cell if type(cell) is str else _text(cell) for cell in row]
+def _pieces(found: _Candidate, width: int, formulas: dict[int, dict[int, bool]]) -> Iterator[Block | Line]:
+    """The rows under the header: many at a time, those with formulas each by itself."""
+    number = found.header_row + 1
+    while rows := list(islice(found.rows, BLOCK)):
+        numbers = range(number, number + len(rows))
+        cells = [[cell if type(cell) is str else _text(cell) for cell in row] for row in rows]
+        if formulas:
+            yield from _with_formulas(numbers, cells, found.left, width, formulas)
+        else:
+            yield Block(numbers, cells)
+        number += len(rows)
+
+
+def _with_formulas(
+    numbers: range, rows: list[list[str]], left: int, width: int, formulas: dict[int, dict[int, bool]]
+) -> Iterator[Line]:
+    for number, cells in zip(numbers, rows, strict=True):
         computed = {
-            column - found.left: stored
+            column - left: stored
             for column, stored in formulas.get(number, {}).items()
-            if 0 <= column - found.left < width
+            if 0 <= column - left < width
         }
         yield Line(number, cells, formulas=computed or None)
 

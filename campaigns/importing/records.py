@@ -1,0 +1,159 @@
+"""The records of delimited text, many at a time (RFC 4180)."""
+
+import csv
+import io
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from campaigns.importing.refusals import Block, Fault, ImportRefused, Line
+
+if TYPE_CHECKING:
+    from _csv import Reader  # where the type of csv.reader(...) has its name
+
+BLOCK = 1 << 19  # characters read at a time: some thousand records, and a few megabytes as lists of cells
+LONGEST_LINE = 2_000_000  # characters; a longer one is no table, and would be held in memory whole
+
+
+class Records:
+    """The records of a text, the broken ones too.
+
+    The strict reader is what notices a stray quote. A lenient one would take the lines up to the next
+    quote, or to the end of the file, for one cell, and the people in them would be lost without a word.
+    """
+
+    def __init__(self, text: io.TextIOWrapper, delimiter: str) -> None:
+        self._source = _Source(text)
+        self._delimiter = delimiter
+        self._reader = self._read(self._source)
+
+    def next_line(self) -> Line | None:
+        """The next record by itself; None at the end."""
+        number = self._source.begin_record()
+        try:
+            return Line(number, next(self._reader))
+        except StopIteration:
+            return None
+        except csv.Error as error:
+            self._reader = self._read(self._source)
+            return Line(number, [self._source.give_up_record().rstrip("\r\n")], Fault("", _in_words(error)))
+
+    def pieces(self) -> Iterator[Block | Line]:
+        """All that is left, in order."""
+        while lines := self._source.block():
+            yield from self._whole(lines) or self._one_by_one()
+
+    def _whole(self, lines: list[str]) -> list[Block]:
+        """The lines as one block; nothing, and the lines given back, when a record in them is not whole."""
+        first = self._source.number_of(lines)
+        reader = self._read(lines)
+        try:
+            rows = list(reader)
+        except csv.Error:
+            self._source.give_back(lines)
+            return []
+        if len(rows) == len(lines):
+            return [Block(range(first, first + len(rows)), rows)]
+        return [Block(self._numbers(lines, first), rows)]
+
+    def _numbers(self, lines: list[str], first: int) -> list[int]:
+        """Where each record begins, when some have line breaks in their cells."""
+        numbers, reader, taken = [], self._read(lines), 0
+        for _ in reader:
+            numbers.append(first + taken)
+            taken = reader.line_num
+        return numbers
+
+    def _one_by_one(self) -> Iterator[Block | Line]:
+        """The lines that were given back, and as many further ones as their last record takes."""
+        good: list[Line] = []
+        while self._source.has_returned and (line := self.next_line()):
+            if line.fault:
+                yield from _block(good)
+                yield line
+                good = []
+            else:
+                good.append(line)
+        yield from _block(good)
+
+    def _read(self, lines: "_Source | list[str]") -> "Reader":
+        return csv.reader(lines, delimiter=self._delimiter, strict=True)
+
+
+def _block(lines: list[Line]) -> list[Block]:
+    return [Block([line.number for line in lines], [line.cells for line in lines])] if lines else []
+
+
+class _Source:
+    """The physical lines of a text, which remembers those of the record being read."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self._returned: deque[str] = deque()
+        self._record: list[str] = []
+        self._number = 0  # of the last line that was handed out
+
+    @property
+    def has_returned(self) -> bool:
+        return bool(self._returned)
+
+    def block(self) -> list[str]:
+        """Many lines at once, none of them cut; none at the end of the text."""
+        if self._returned:
+            lines = list(self._returned)
+            self._returned.clear()
+        else:
+            # the rest of its last line, or only the \n of a \r\n that was cut in two
+            read = self._text.read(BLOCK) + self._text.readline(LONGEST_LINE)
+            lines = list(io.StringIO(read, newline=""))
+        for number, line in enumerate(lines if max(map(len, lines), default=0) >= LONGEST_LINE else ()):
+            self._refuse_long(line, self._number + number + 1)
+        self._number += len(lines)
+        return lines
+
+    def number_of(self, lines: list[str]) -> int:
+        """The number of the first of the lines that were handed out last."""
+        return self._number - len(lines) + 1
+
+    def give_back(self, lines: list[str]) -> None:
+        """Take lines back; they will be handed out again."""
+        self._returned.extendleft(reversed(lines))
+        self._number -= len(lines)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._returned.popleft() if self._returned else self._text.readline(LONGEST_LINE)
+        if not line:
+            raise StopIteration
+        self._number += 1
+        self._refuse_long(line, self._number)
+        self._record.append(line)
+        return line
+
+    def begin_record(self) -> int:
+        """The number of the line on which the next record begins."""
+        self._record.clear()
+        return self._number + 1
+
+    def give_up_record(self) -> str:
+        """The record's first line; the others will be read again, as records of their own."""
+        first, *others = self._record
+        self.give_back(others)
+        return first
+
+    def _refuse_long(self, line: str, number: int) -> None:
+        if len(line) >= LONGEST_LINE:
+            raise ImportRefused("file", f"Line {number} is longer than {LONGEST_LINE:,} characters.")
+
+
+def _in_words(error: csv.Error) -> str:
+    message = str(error)
+    if "unexpected end of data" in message:
+        return 'A quote (") is opened here and never closed.'
+    if "field larger" in message:
+        return 'A cell is too long; perhaps a quote (") is opened here and not closed.'
+    if "expected after" in message:
+        return 'A quote (") stands in the middle of a quoted cell; write it twice ("") or take it out.'
+    return f"The line is not CSV: {message}."
