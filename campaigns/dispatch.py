@@ -1,19 +1,22 @@
 """From a due campaign to batches in the queue: who is written to is decided once, in one transaction."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 
 from django.conf import settings
 from django.db import Error, connection, transaction
 from django.db.models import Count, Q
 from django.db.models.functions import Now
 
-from campaigns import attachments, ledger, lifecycle, preflight, progress
-from campaigns.models import Batch, Campaign, CampaignStatus, DeliveryLog, DeliveryStatus
+from campaigns import attachments, ledger, lifecycle, preflight, progress, timing
+from campaigns.models import Batch, Campaign, CampaignStatus, DeliveryLog, DeliveryStatus, Timing
 
 logger = logging.getLogger(__name__)
+
+SOON = timedelta(seconds=60)  # from one tick to the next; what comes in it is published ahead
 
 _OPEN = Q(pending__gt=0) | Q(deferred__gt=0)
 
@@ -66,14 +69,41 @@ def build_ledger(campaign_id: int, *, now: datetime) -> None:
             campaign = Campaign.objects.select_for_update().get(id=campaign_id)
             if campaign.status != CampaignStatus.IN_PROGRESS or campaign.ledger_built_at:
                 return
+            if campaign.timing == Timing.GIVEN:
+                return  # whoever starts it writes its rows: `start_with_moments`
             preflight.check(campaign)
-            campaign.subject, campaign.html, campaign.text = preflight.parts_of(campaign)
-            attachments.freeze(campaign)
-            campaign.ledger_built_at = now
-            campaign.ledger_size = _write_rows(campaign)
-            campaign.save(update_fields=["subject", "html", "text", "ledger_built_at", "ledger_size"])
+            by_zone = campaign.timing == Timing.RECIPIENT_LOCAL
+            _freeze(campaign, timing.write_rows_by_zone if by_zone else _write_rows, now)
     except preflight.CampaignNotReady as problem:
         _fail(campaign_id, str(problem), now)
+
+
+def start_with_moments(
+    campaign: Campaign, moments: Iterable[tuple[int, datetime | None]], *, now: datetime
+) -> None:
+    """Start a stored campaign of the timing `given`, to these recipients, each mail at its own moment.
+
+    `moments` are pairs of a recipient's id and when its mail may leave, None for at once. All in one
+    transaction, or nothing; a campaign that has its ledger already is left alone. Raises TransitionRefused,
+    CampaignNotReady.
+    """
+    with transaction.atomic():
+        locked = Campaign.objects.select_for_update().get(id=campaign.pk)
+        if locked.ledger_built_at:
+            return
+        if locked.status != CampaignStatus.IN_PROGRESS:
+            lifecycle.start(locked.pk, now=now)
+            locked.refresh_from_db()
+        _freeze(locked, partial(timing.write_rows, moments=moments), now)
+
+
+def _freeze(campaign: Campaign, write_rows: Callable[[Campaign], int], now: datetime) -> None:
+    """Keep what the campaign says as it is now, and write its rows."""
+    campaign.subject, campaign.html, campaign.text = preflight.parts_of(campaign)
+    attachments.freeze(campaign)
+    campaign.ledger_built_at = now
+    campaign.ledger_size = write_rows(campaign)
+    campaign.save(update_fields=["subject", "html", "text", "ledger_built_at", "ledger_size"])
 
 
 def _write_rows(campaign: Campaign) -> int:
@@ -148,6 +178,48 @@ def next_batches(campaign_id: int) -> list[int]:
             },
         )
         return sorted(row[0] for row in cursor.fetchall())
+
+
+def soon_batches(campaign_id: int) -> dict[int, int]:
+    """Return the batches whose moment comes within SOON, each with the whole seconds until then.
+
+    They are noted as published at that moment, when their messages arrive, within what CAMPAIGN_WINDOW
+    leaves room for. So they need not wait for the tick that comes after it.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM campaigns_campaign WHERE id = %s AND status = 'in_progress' FOR NO KEY UPDATE",
+            [campaign_id],
+        )
+        if cursor.fetchone() is None:
+            return {}
+        cursor.execute(
+            """
+            WITH room AS (
+                SELECT greatest(%(window)s - count(*), 0) AS places FROM campaigns_batch
+                 WHERE campaign_id = %(campaign)s AND (pending > 0 OR deferred > 0)
+                   AND published_at IS NOT NULL
+            ), next AS MATERIALIZED (
+                SELECT id FROM campaigns_batch
+                 WHERE campaign_id = %(campaign)s AND (pending > 0 OR deferred > 0)
+                   AND published_at IS NULL AND lease_until IS NULL
+                   AND not_before > clock_timestamp()
+                   AND not_before <= clock_timestamp() + %(soon)s * interval '1 second'
+                 ORDER BY not_before, number
+                 LIMIT (SELECT places FROM room)
+                   FOR UPDATE SKIP LOCKED
+            )
+            UPDATE campaigns_batch AS batch SET published_at = batch.not_before
+              FROM next WHERE batch.id = next.id
+            RETURNING batch.id, ceil(extract(epoch FROM batch.not_before - clock_timestamp()))::int
+            """,
+            {
+                "window": settings.CAMPAIGN_WINDOW,
+                "soon": SOON.total_seconds(),
+                "campaign": campaign_id,
+            },
+        )
+        return {batch_id: max(seconds, 0) for batch_id, seconds in sorted(cursor.fetchall())}
 
 
 def note_published(batch_id: int) -> bool:

@@ -21,7 +21,7 @@ from campaigns.composing import (
     compile_message,
     prepare_html,
 )
-from campaigns.models import Campaign, Recipient
+from campaigns.models import Campaign, Recipient, Timing
 from campaigns.providers import configured_line
 from users.models import validate_timezone
 
@@ -128,6 +128,7 @@ def _raise_if_any(found: "Iterator[Problem] | list[Problem]") -> None:
 
 def _campaign_problems(campaign: Campaign) -> Iterator[Problem]:
     yield from _timezone_problems(campaign.timezone)
+    yield from _timing_problems(campaign)
     yield from _provider_problems()
     yield from _sender_problems(campaign)
     if not campaign.audience.recipients.exists():
@@ -166,6 +167,14 @@ def _timezone_problems(name: str) -> Iterator[Problem]:
         validate_timezone(name)
     except ValidationError as error:
         yield "timezone", " ".join(error.messages)
+
+
+def _timing_problems(campaign: Campaign) -> Iterator[Problem]:
+    by_zone = campaign.timing == Timing.RECIPIENT_LOCAL
+    if by_zone and campaign.local_time is None:
+        yield "local_time", "Say at which time of day, such as 09:00."
+    if campaign.local_time is not None and not by_zone:
+        yield "local_time", "It goes with the timing recipient_local only."
 
 
 def _provider_problems() -> Iterator[Problem]:

@@ -95,6 +95,7 @@ def start_campaign_send(campaign_id: int) -> None:
     """Write the campaign's ledger if that is still to do, and put its next batches in the queue."""
     dispatch.build_ledger(campaign_id, now=timezone.now())
     _go_on(campaign_id)
+    _announce(campaign_id)
 
 
 @shared_task(bind=True, ignore_result=True)
@@ -176,6 +177,13 @@ def _come_back(batch_id: int, seconds: int) -> None:
     """Publish a batch that rests for a short while, so that it need not wait for a tick."""
     if dispatch.note_published(batch_id) and not publish(send_batch, [(batch_id,)], countdown=seconds):
         dispatch.forget_published([batch_id])
+
+
+def _announce(campaign_id: int) -> None:
+    """Publish what comes before the next tick, to arrive at its moment: the delay is under a minute."""
+    for batch_id, seconds in dispatch.soon_batches(campaign_id).items():
+        if not publish(send_batch, [(batch_id,)], countdown=seconds):
+            dispatch.forget_published([batch_id])
 
 
 def _go_on(campaign_id: int) -> None:

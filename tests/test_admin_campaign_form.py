@@ -27,7 +27,7 @@ class TestForm:
         return {
             "name": campaign.name, "audience": campaign.audience_id, "template": campaign.template_id,
             "variables": "{}", "from_email": "", "from_name": "", "reply_to": "",
-            "timezone": campaign.timezone, **changed,
+            "timezone": campaign.timezone, "timing": campaign.timing, **changed,
         }  # fmt: skip
 
     def test_a_new_campaign_is_a_draft_of_who_made_it(

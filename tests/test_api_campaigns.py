@@ -66,6 +66,8 @@ class TestCreate:
             "headers": {},
             "scheduled_at": "2030-05-31T03:30:00Z",
             "timezone": "Asia/Kolkata",
+            "timing": "at_once",
+            "local_time": None,
             "status": "draft",
             "status_reason": "",
             "started_at": None,

@@ -21,7 +21,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
-from campaigns import actions, preflight, watchdog
+from campaigns import actions, preflight, timing, watchdog
 from campaigns.actions import NoLongerEditable
 from campaigns.admin import operating, settling
 from campaigns.admin.fields import Checked, LineField
@@ -35,7 +35,7 @@ from campaigns.composing import (
     check_extra_fields,
     check_link_parameters,
 )
-from campaigns.models import Campaign, CampaignStatus
+from campaigns.models import Campaign, CampaignStatus, Timing
 from campaigns.preflight import CampaignNotReady
 from users.admin import ChoosesTimezone
 from users.admin_theme import ModelAdmin, ModelForm, RelatedFieldListFilter
@@ -88,8 +88,17 @@ class CampaignForm(ModelForm[Campaign]):
             "link_parameters",
             "headers",
             "timezone",
+            "timing",
+            "local_time",
         )
         field_classes = {"name": LineField, "from_name": LineField}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "timing" in self.fields and self.instance.timing != Timing.GIVEN:
+            # schedules and broadcasts alone know a moment for each recipient
+            own = [choice for choice in Timing.choices if choice[0] != Timing.GIVEN]
+            self.fields["timing"].choices = own  # type: ignore[attr-defined]  # of a ChoiceField
 
     def clean_headers(self) -> dict[str, Any]:
         """Hold them to the names and values that a campaign may add."""
@@ -127,7 +136,7 @@ class CampaignAdmin(Checked, ChoosesTimezone, ModelAdmin[Campaign]):
     """Mailings."""
 
     form = CampaignForm
-    list_display = ("title", "state", "delivery", "timing")
+    list_display = ("title", "state", "delivery", "when")
     list_display_links = None
     list_filter = ("status", ("audience", RelatedFieldListFilter))
     list_filter_submit = True
@@ -142,7 +151,7 @@ class CampaignAdmin(Checked, ChoosesTimezone, ModelAdmin[Campaign]):
     fieldsets = (
         (None, {"fields": ("name", "audience", "template", "variables")}),
         ("Sender", {"fields": ("from_email", "from_name", "reply_to")}),
-        ("Time", {"fields": ("timezone",)}),
+        ("Time", {"fields": ("timezone", "timing", "local_time")}),
         ("Links and headers", {"fields": ("link_parameters", "headers"), "classes": ("collapse",)}),
     )
 
@@ -173,7 +182,7 @@ class CampaignAdmin(Checked, ChoosesTimezone, ModelAdmin[Campaign]):
         return render_to_string("admin/campaigns/campaign/delivery.html", {"summary": _summary_of(campaign)})
 
     @admin.display(description="time")
-    def timing(self, campaign: Campaign) -> str:
+    def when(self, campaign: Campaign) -> str:
         """When it started, or will."""
         if campaign.started_at:
             return f"started {in_zone(campaign.started_at, campaign.timezone)}"
@@ -259,6 +268,7 @@ class CampaignAdmin(Checked, ChoosesTimezone, ModelAdmin[Campaign]):
             "summary": summary,
             "doubtful": settling.offer(request, campaign, summary),
             "times": _times(campaign),
+            "zones": timing.by_zone(campaign),
             "buttons": self._buttons(request, campaign, _refused_entry(request, campaign)),
             "problems": _problems(campaign),
         }

@@ -18,7 +18,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import ModelViewSet
 
-from campaigns import actions, progress, trial, watchdog
+from campaigns import actions, progress, timing, trial, watchdog
 from campaigns.api.base import OperatorView, RowSerializer
 from campaigns.api.errors import LedgerBroken
 from campaigns.api.fields import AddressField, StartTimeField, UtcField, instant, single_line
@@ -28,7 +28,7 @@ from campaigns.composing import (
     check_extra_fields,
     check_link_parameters,
 )
-from campaigns.models import Campaign, CampaignStatus
+from campaigns.models import Campaign, CampaignStatus, Timing
 from users.api.bodies import KnownOnly
 from users.models import User, default_timezone, validate_timezone
 
@@ -57,6 +57,8 @@ class CampaignSerializer(RowSerializer[Campaign]):
             "headers",
             "scheduled_at",
             "timezone",
+            "timing",
+            "local_time",
             "status",
             "status_reason",
             "started_at",
@@ -84,8 +86,29 @@ class CampaignSerializer(RowSerializer[Campaign]):
             raise serializers.ValidationError(str(refusal), "link_parameters_refused") from refusal
         return parameters
 
+    def validate_timing(self, value: str) -> str:
+        """Leave `given` to the schedules and broadcasts, which know the moments."""
+        if value == Timing.GIVEN and getattr(self.instance, "timing", None) != Timing.GIVEN:
+            raise serializers.ValidationError(
+                "Give at_once or recipient_local; schedules and broadcasts make campaigns of this timing.",
+                "invalid_choice",
+            )
+        return value
+
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Make an instant of the start time."""
+        """Make an instant of the start time; hold `local_time` to the timing that it goes with."""
+        chosen = attrs.get("timing", getattr(self.instance, "timing", Timing.AT_ONCE))
+        if chosen == Timing.RECIPIENT_LOCAL:
+            if attrs.get("local_time", getattr(self.instance, "local_time", None)) is None:
+                raise serializers.ValidationError(
+                    {"local_time": ["Say at which time of day, such as 09:00."]}
+                )
+        elif attrs.get("local_time"):
+            raise serializers.ValidationError(
+                {"local_time": ["It goes with the timing recipient_local only."]}
+            )
+        elif "timing" in attrs:
+            attrs["local_time"] = None
         if attrs.get("scheduled_at"):
             zone = attrs.get("timezone") or getattr(self.instance, "timezone", "") or default_timezone()
             attrs["scheduled_at"] = instant(attrs["scheduled_at"], zone)
@@ -140,6 +163,17 @@ class StatusSerializer(serializers.Serializer[progress.Progress]):
     trouble = serializers.CharField(help_text="Why it does not move, and since when; empty when it does.")
 
 
+class ZoneSerializer(serializers.Serializer[timing.ZoneProgress]):
+    """total = pending + sent + other, in one time zone."""
+
+    timezone = serializers.CharField()
+    starts_at = UtcField(allow_null=True, help_text="When its mails may leave there.")
+    total = serializers.IntegerField()
+    pending = serializers.IntegerField(help_text="With those that will be tried again.")
+    sent = serializers.IntegerField()
+    other = serializers.IntegerField(help_text="Failed, suppressed, unconfirmed or cancelled.")
+
+
 NO_BODY = extend_schema(request=None, responses=CampaignSerializer)
 
 
@@ -154,7 +188,7 @@ class CampaignView(OperatorView[Campaign], ModelViewSet[Campaign]):
     search_fields = ["name"]
     ordering_fields = ["id", "name", "scheduled_at", "started_at", "created_at"]
     ordering = ["-id"]
-    verbs = {"status": "view", "running": "view"}
+    verbs = {"status": "view", "running": "view", "zones": "view"}
 
     def perform_create(self, serializer: BaseSerializer[Campaign]) -> None:
         """Store a draft."""
@@ -249,6 +283,15 @@ class CampaignView(OperatorView[Campaign], ModelViewSet[Campaign]):
         if current.status == CampaignStatus.COMPLETED and not current.adds_up:
             raise LedgerBroken(current.trouble)
         return _fresh(request, StatusSerializer(current).data)
+
+    @extend_schema(
+        summary="How far it is in each time zone", responses=ZoneSerializer(many=True), filters=False
+    )
+    @action(detail=True, methods=["get"], pagination_class=None)
+    def zones(self, request: Request, pk: str) -> HttpResponseBase:
+        """Return the zones of a `recipient_local` campaign that has started, the earliest first."""
+        found = timing.by_zone(self.get_object())
+        return _fresh(request, [ZoneSerializer(each).data for each in found])
 
     @extend_schema(summary="How far the campaigns in progress are", responses=StatusSerializer(many=True))
     @action(detail=False, methods=["get"], url_path="running/status", filter_backends=[])

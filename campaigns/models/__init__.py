@@ -2,7 +2,7 @@
 
 from campaigns.models.attachment import Attachment
 from campaigns.models.audience import Audience, Recipient
-from campaigns.models.campaign import Campaign, CampaignStatus
+from campaigns.models.campaign import Campaign, CampaignStatus, Timing
 from campaigns.models.delivery import Batch, DeliveryLog, DeliveryStatus
 from campaigns.models.importing import ImportJob, ImportStatus, OnExisting
 from campaigns.models.settlement import Decision, Settlement
@@ -26,4 +26,5 @@ __all__ = [
     "Settlement",
     "Suppression",
     "SuppressionReason",
+    "Timing",
 ]

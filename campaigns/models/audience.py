@@ -1,5 +1,6 @@
 """Whom campaigns are sent to."""
 
+from django.conf import settings
 from django.db import models
 from django.db.models.functions import Lower, Now
 from django.db.models.lookups import Exact
@@ -62,6 +63,15 @@ class Recipient(models.Model):
     attributes = models.JSONField(
         default=dict, blank=True, help_text='Further fields for templates, such as {"city": "Pune"}.'
     )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        null=True,
+        editable=False,
+        db_index=False,
+        related_name="recipients",
+        help_text="Whose account this recipient stands for; gone with it.",
+    )
     created_at = models.DateTimeField(auto_now_add=True, db_default=Now())
     updated_at = models.DateTimeField(auto_now=True, db_default=Now())
 
@@ -78,6 +88,10 @@ class Recipient(models.Model):
             models.CheckConstraint(
                 condition=models.Q(email__contains="@"), name="recipient_email_has_an_at_sign"
             ),
+        ]
+        indexes = [
+            # what goes with a user's account; most recipients have none
+            models.Index(models.F("user"), name="recipient_user", condition=models.Q(user__isnull=False)),
         ]
 
     def __str__(self) -> str:

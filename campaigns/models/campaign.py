@@ -29,6 +29,17 @@ class CampaignStatus(models.TextChoices):
     """Somebody stopped it for good; what had been sent stays sent."""
 
 
+class Timing(models.TextChoices):
+    """When the mails of a campaign leave, once it has started."""
+
+    AT_ONCE = "at_once", "at once"
+    """As fast as the providers take them."""
+    RECIPIENT_LOCAL = "recipient_local", "at a time of day in each recipient's zone"
+    """At `local_time` in each recipient's own zone, within a day of the start."""
+    GIVEN = "given", "at each recipient's own moment"
+    """Whoever starts it says when each mail may leave: schedules and broadcasts do."""
+
+
 class Campaign(models.Model):
     """What is sent to whom and when.
 
@@ -64,6 +75,14 @@ class Campaign(models.Model):
         default=default_timezone,
         validators=[validate_timezone],
         help_text="The zone in which the start time is meant and shown.",
+    )
+    timing = models.CharField(
+        max_length=20, choices=Timing, default=Timing.AT_ONCE, db_default=Timing.AT_ONCE.value
+    )
+    local_time = models.TimeField(
+        null=True,
+        blank=True,
+        help_text="With recipient_local: the time of day in each recipient's zone, such as 09:00.",
     )
     status = models.CharField(
         max_length=20, choices=CampaignStatus, default=CampaignStatus.DRAFT, editable=False
@@ -115,6 +134,12 @@ class Campaign(models.Model):
                 condition=~Q(status__in=[CampaignStatus.IN_PROGRESS, CampaignStatus.PAUSED])
                 | Q(started_at__isnull=False),
                 name="campaign_running_has_a_start",
+            ),
+            models.CheckConstraint(
+                condition=Q(timing=Timing.RECIPIENT_LOCAL, local_time__isnull=False)
+                | (~Q(timing=Timing.RECIPIENT_LOCAL) & Q(timing__in=Timing.values, local_time__isnull=True)),
+                name="campaign_local_time_goes_with_recipient_local",
+                violation_error_message="local_time and the timing recipient_local go together.",
             ),
         ]
         indexes = [
