@@ -251,6 +251,8 @@ ATTACHMENTS_MAX_TOTAL_BYTES = env.int("ATTACHMENTS_MAX_TOTAL_BYTES", default=10 
 # --- Imports ------------------------------------------------------------------------------------
 
 IMPORT_MAX_BYTES = number("IMPORT_MAX_BYTES", 100 * 1024 * 1024, least=1)
+IMPORT_MAX_EXPANDED_BYTES = number("IMPORT_MAX_EXPANDED_BYTES", 1024 * 1024 * 1024, least=1)
+IMPORT_MAX_RATIO = number("IMPORT_MAX_RATIO", 100, least=1)
 IMPORT_MAX_COLUMNS = number("IMPORT_MAX_COLUMNS", 100, least=1)
 IMPORT_MAX_CELL = number("IMPORT_MAX_CELL", 10_000, least=1)  # characters
 

@@ -3,7 +3,7 @@
 import csv
 import io
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +31,7 @@ def xlsx_bytes(rows: Iterable[Sequence[object]], *, header: Sequence[object] = H
     return workbook_bytes({"People": [header, *rows]})
 
 
-def workbook_bytes(sheets: dict[str, Iterable[Sequence[object]]]) -> bytes:
+def workbook_bytes(sheets: Mapping[str, Iterable[Sequence[object]]]) -> bytes:
     """A workbook with these sheets. openpyxl stores a formula without its result."""
     book = openpyxl.Workbook()
     book.remove(book.worksheets[0])

@@ -113,10 +113,10 @@ class TestReport:
                 "email",
                 "The address stands in line 2 already.",
                 "ANN@example.com",
-                "+Ann",
-                "=1+1",
+                "'+Ann",
+                "'=1+1",
             ],
-            ["4", "refused", "email", "The address has no @-sign.", "x", "-X", ""],
+            ["4", "refused", "email", "The address has no @-sign.", "x", "'-X", ""],
         ]
 
     def test_never_begins_a_formula_in_a_cell_of_its_own(self, audience: Audience) -> None:

@@ -7,23 +7,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from campaigns.importing.escaping import escape, unescape
 from campaigns.importing.mapping import attribute_key, resolve
 from campaigns.importing.reading import open_table
-from campaigns.importing.refusals import Fault, ImportRefused, Line
+from campaigns.importing.refusals import Fault, ImportRefused, Line, Reading
 from tests.import_helpers import part, with_part, workbook_bytes, xlsx_bytes
 
 SHEET = "xl/worksheets/sheet1.xml"
 
 
-def read(name: str, content: bytes) -> tuple[tuple[str, ...], list[Line]]:
+def read(name: str, content: bytes, **options: str) -> tuple[tuple[str, ...], list[Line]]:
     """The columns and lines of a file."""
-    with open_table(name, io.BytesIO(content), size=len(content), mapping={}) as table:
+    with open_table(name, io.BytesIO(content), size=len(content), mapping={}, **options) as table:
         return table.columns, list(table.lines)
 
 
-def cells(name: str, content: bytes) -> list[list[str]]:
+def cells(name: str, content: bytes, **options: str) -> list[list[str]]:
     """The cells of its lines."""
-    return [line.cells for line in read(name, content)[1]]
+    return [line.cells for line in read(name, content, **options)[1]]
+
+
+def how(name: str, content: bytes, **options: str) -> Reading:
+    """How it was read."""
+    with open_table(name, io.BytesIO(content), size=len(content), mapping={}, **options) as table:
+        return table.reading
 
 
 class TestText:
@@ -78,17 +85,70 @@ class TestText:
         assert (first.number, first.fault) == (2, Fault("", reason))
         assert second == Line(3, ["b@example.com", "Bob"])
 
-    def test_names_the_byte_that_is_not_utf_8_wherever_it_stands(self) -> None:
-        content = b"email\n" + b"a@example.com\n" * 200_000 + b"z\xff\n"
-        offset = len(content) - 1
-        with pytest.raises(
-            ImportRefused, match=rf"line 200002 has the byte 0xFF \(byte {offset} of the file\)"
-        ):
-            read("p.csv", content)
+    @pytest.mark.parametrize(
+        ("content", "encoding"),
+        [
+            ("email,name\na@example.com,Zoë\n".encode("latin-1"), "Windows-1252"),
+            ("email,name\na@example.com,Zoë €\n".encode("cp1252"), "Windows-1252"),
+            ("email,name\na@example.com,Zoë\n".encode(), "UTF-8"),
+            ("email,name\na@example.com,Zoë\n".encode("utf-16"), "UTF-16"),
+            ("email,name\na@example.com,Zoë\n".encode("utf-16-le"), "UTF-16"),
+            ("email,name\na@example.com,Zoë\n".encode("utf-16-be"), "UTF-16"),
+            (b"email\na\xc3", "Windows-1252"),
+        ],
+    )
+    def test_says_in_which_encoding_it_was_read(self, content: bytes, encoding: str) -> None:
+        assert how("p.csv", content).encoding == encoding
 
-    def test_cut_off_within_a_character_is_not_utf_8(self) -> None:
-        with pytest.raises(ImportRefused, match=r"line 2 has the byte 0xC3 \(byte 8 of the file\)"):
-            read("p.csv", b"email\na\xc3")
+    def test_of_another_encoding_is_read_in_the_one_that_is_named(self) -> None:
+        content = "email,name\na@example.com,Иван\n".encode("cp1251")
+        assert cells("p.csv", content, encoding="windows-1251") == [["a@example.com", "Иван"]]
+        with pytest.raises(
+            ImportRefused, match=r"line 2 has the byte 0xC8\), and hardly Windows-1252"
+        ) as refused:
+            read("p.csv", content)
+        assert refused.value.field == "encoding"
+
+    @pytest.mark.parametrize(
+        ("encoding", "message"),
+        [("klingon", '"klingon" is not an encoding known here'), ("utf-8", "The file is not UTF-8: line 2")],
+    )
+    def test_is_refused_in_an_encoding_that_cannot_be(self, encoding: str, message: str) -> None:
+        with pytest.raises(ImportRefused, match=message) as refused:
+            read("p.csv", "email,name\na@example.com,Zoë\n".encode("latin-1"), encoding=encoding)
+        assert refused.value.field == "encoding"
+
+    def test_with_one_byte_that_is_not_utf_8_loses_that_line_only(self) -> None:
+        content = "email,name\na@example.com,Zoë\nb@example.com,Z?e\nc@example.com,C\n".encode()
+        assert read("p.csv", content.replace(b"?", b"\xeb"))[1] == [
+            Line(2, ["a@example.com", "Zoë"]),
+            Line(
+                3,
+                ["b@example.com", "Z\ufffde"],
+                Fault("", "The line has the byte 0xEB, which is not UTF-8."),
+            ),
+            Line(4, ["c@example.com", "C"]),
+        ]
+
+    def test_is_split_as_its_first_line_says_where_excel_wrote_one(self) -> None:
+        content = b"sep=;\r\nemail;name\r\na@example.com;Ann, A\r\n"
+        assert read("p.csv", content) == (("email", "name"), [Line(3, ["a@example.com", "Ann, A"])])
+
+    def test_is_split_by_what_most_lines_agree_on(self) -> None:
+        content = b"who|where, when, how\nAnn|a@example.com\nBob|b@example.com\n"
+        assert read("p.txt", content)[0] == ("who", "where, when, how")
+
+    def test_named_as_a_workbook_of_old_is_read_as_the_text_it_is(self) -> None:
+        assert cells("p.xls", b"email\tname\na@example.com\tAnn\n") == [["a@example.com", "Ann"]]
+
+    def test_gives_escaped_cells_as_they_were(self) -> None:
+        content = b"email,note\na@example.com,'=1+1\nb@example.com,''=x\nc@example.com,'tis\n"
+        assert [note for _, note in cells("p.csv", content)] == ["=1+1", "'=x", "'tis"]
+
+    @given(st.lists(st.text(alphabet=st.sampled_from("'=+-@\t\rab")), min_size=1))
+    def test_is_the_same_after_it_was_escaped(self, row: list[str]) -> None:
+        assert unescape([escape(cell) for cell in row]) == row
+        assert not any(escape(cell).startswith(tuple("=+-@\t\r")) for cell in row)
 
     def test_leaves_the_callers_file_open(self) -> None:
         file = io.BytesIO(b"email\na@example.com\n")
@@ -135,6 +195,23 @@ class TestWorkbook:
         content = workbook_bytes({"Read me": [["How to"]], "People": [["E-Mail"], ["a@example.com"]]})
         assert read("p.xlsx", content) == (("E-Mail",), [Line(2, ["a@example.com"])])
 
+    def test_may_have_several_such_sheets_of_which_the_first_or_the_named_one_is_taken(self) -> None:
+        sheets = {
+            "Notes": [["Call"]],
+            "May": [["email"], ["a@example.com"]],
+            "June": [["email"], ["b@example.com"]],
+        }
+        content = workbook_bytes(sheets)
+        assert cells("p.xlsx", content) == [["a@example.com"]]
+        reading = how("p.xlsx", content)
+        assert (reading.sheet, reading.unread) == ("May", ("June",))
+        assert str(reading) == 'Excel workbook, sheet "May" of 3; addresses are also in "June", not read'
+        assert cells("p.xlsx", content, sheet="june") == [["b@example.com"]]
+        with pytest.raises(
+            ImportRefused, match=r'no visible sheet "July"\. Its sheets are "Notes", "May", "June"'
+        ):
+            read("p.xlsx", content, sheet="July")
+
     def test_marks_formulas_and_whether_their_result_is_stored(self) -> None:
         content = xlsx_bytes([("=A9", "=B9", "=C9"), ("a@example.com", "Ann", "Pune")])
         xml = part(content, SHEET)
@@ -177,6 +254,8 @@ class TestColumns:
         [
             "email", "E-Mail", "e_mail", "EMAIL ADDRESS", "Email ID", "mail", " Contact E-mail ", "correo",
             "Correo electrónico", "Courriel", "Adresse e-mail", "E-Mail-Adresse", "ईमेल", "почта", "电子邮件",
+            "Endereço de e-mail", "Indirizzo e-mail", "Электронная почта", "メールアドレス", "이메일 주소",
+            "البريد الإلكتروني", "E-posta", "Địa chỉ email", "மின்னஞ்சல்", "כתובת אימייל",
         ],
     )  # fmt: skip
     def test_know_the_address_by_many_names(self, header: str) -> None:
@@ -196,6 +275,24 @@ class TestColumns:
         columns = resolve(["Contact", "email", "name"], {"email": "contact", "name": ""})
         assert (columns.email, columns.name) == (0, None)
         assert columns.attributes == {"email": 1, "name": 2}
+
+    def test_are_known_by_what_they_hold_where_no_name_tells(self) -> None:
+        lines = [
+            Line(2, ["Ann", "a@example.com"]),
+            Line(3, ["Bob", "b@example.com"]),
+            Line(4, ["Cid", "none"]),
+        ]
+        columns = resolve(["who", "where"], {}, lines)
+        assert (columns.email, columns.attributes) == (1, {"who": 0})
+        assert columns.reasons["email"] == "most of its first rows are addresses"
+
+    def test_are_known_by_what_they_hold_where_the_name_misleads(self) -> None:
+        lines = [Line(2, ["12 High Street", "a@example.com"])]
+        assert resolve(["Mail address", "Contact"], {}, lines).email == 1
+
+    def test_are_not_guessed_where_two_hold_addresses(self) -> None:
+        with pytest.raises(ImportRefused, match="No column looks like the e-mail address"):
+            resolve(["from", "to"], {}, [Line(2, ["a@example.com", "b@example.com"])])
 
     @given(st.text(min_size=1, max_size=20))
     def test_have_keys_that_are_identifiers(self, name: str) -> None:

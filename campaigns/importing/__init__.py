@@ -1,6 +1,7 @@
 """Files into recipients.
 
-reading     a CSV file or workbook as columns and lines   (csvfiles, records, workbooks, sheets, headers)
+reading     a CSV file or workbook as columns and lines   (archives, encodings, csvfiles, records,
+            escaping; workbooks, packages, sheets, odf, biff, cells; headers)
 mapping     which column is the address, the name, the time zone
 validating  one line: a row to store, or a refusal in words   (addresses)
 staging     rows into a temporary table, then into the audience, all at once

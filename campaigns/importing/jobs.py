@@ -24,7 +24,7 @@ from campaigns.importing import locks, staging
 from campaigns.importing.limits import Limits
 from campaigns.importing.mapping import Columns, resolve
 from campaigns.importing.reading import open_table
-from campaigns.importing.refusals import ImportRefused, Refusal, Table
+from campaigns.importing.refusals import ImportRefused, Reading, Refusal, Table
 from campaigns.importing.report import Spool, write_report
 from campaigns.importing.staging import Written
 from campaigns.importing.validating import Row, validator
@@ -37,15 +37,17 @@ OPEN = (ImportStatus.QUEUED, ImportStatus.RUNNING)
 Progress = Callable[[int], None]
 
 
-def check_upload(name: str, file: IO[bytes], *, size: int, mapping: Mapping[str, str] | None = None) -> None:
-    """Raise ImportRefused for what can be seen without validating rows; see `open_table` and `resolve`.
+def check_upload(
+    name: str, file: IO[bytes], *, size: int, mapping: Mapping[str, str], sheet: str = "", encoding: str = ""
+) -> Reading:
+    """How the file will be read, and ImportRefused for what can be seen without validating rows.
 
-    `file` is binary and seekable, `size` its bytes; it is left open, at its start.
+    `file` is binary and seekable, `size` its bytes; it is left open, at its start. See `open_table`.
     """
-    explicit = mapping or {}
-    with open_table(name, file, size=size, mapping=explicit) as table:
-        resolve(table.columns, explicit)
+    with open_table(name, file, size=size, mapping=mapping, sheet=sheet, encoding=encoding) as table:
+        resolve(table.columns, mapping, table.sample)
     file.seek(0)
+    return table.reading
 
 
 def create_job(
@@ -56,19 +58,24 @@ def create_job(
     mapping: Mapping[str, str],
     on_existing: str,
     dry_run: bool,
+    sheet: str = "",
+    encoding: str = "",
     warn_about: Sequence[str] = (),
     created_by: User | None,
 ) -> ImportJob:
     """Check and store the file, and return the queued job. Raises ImportRefused and stores nothing."""
     name = PurePath(original_name.replace("\\", "/")).name
-    check_upload(name, file, size=_size(file), mapping=mapping)
+    reading = check_upload(name, file, size=_size(file), mapping=mapping, sheet=sheet, encoding=encoding)
     job = ImportJob(
         audience=audience,
         original_name=name[-255:],
         mapping=dict(mapping),
         on_existing=on_existing,
         dry_run=dry_run,
+        sheet=sheet,
+        encoding=encoding,
         warn_about=list(warn_about),
+        reading=reading.as_dict(),
         created_by=created_by,
     )
     job.file.save(f"{uuid4().hex}{PurePath(name).suffix.lower()}", File(file), save=False)
@@ -149,8 +156,9 @@ def _read(job: ImportJob, spool: Spool, limits: Limits, on_progress: Progress) -
         opened = job.file.open("rb")
     except FileNotFoundError as error:
         raise ImportRefused("file", "The stored file is gone; upload it again.") from error
-    with opened as file, open_table(job.original_name, file, size=file.size, mapping=job.mapping) as table:
-        columns = resolve(table.columns, job.mapping)
+    how = {"mapping": job.mapping, "sheet": job.sheet, "encoding": job.encoding}
+    with opened as file, open_table(job.original_name, file, size=file.size, **how) as table:
+        columns = resolve(table.columns, job.mapping, table.sample)
         _stage(job, table, columns, spool, limits, on_progress)
     return columns
 

@@ -1,40 +1,23 @@
 """Which column is the address, which the name, which the time zone; the others become attributes."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from unicodedata import normalize
 
-from campaigns.importing.headers import listed
-from campaigns.importing.refusals import ImportRefused
+from campaigns.importing.headers import ADDRESS, listed
+from campaigns.importing.refusals import ImportRefused, Line
 
 FIELDS = ("email", "name", "timezone")
-
-# How the columns are called in many places, in plain spelling; the first that a file has wins.
-SPELLINGS = {
-    "email": """
-        email; email address; email id; mail; mail address; mail id; email addr; user email; contact email;
-        customer email; subscriber email; recipient email; primary email; personal email; work email;
-        business email; email 1; correo; correo electrónico; correo electronico; emailadresse; mailadresse;
-        courriel; adresse email; adresse mail; adresse électronique; adresse electronique;
-        endereço de email; indirizzo email; posta elettronica; epost; epostadress; epostadresse; eposta;
-        emailadres; ईमेल; ईमेल पता; почта; электронная почта; メール; メールアドレス; 邮箱; 电子邮件; 邮件;
-        البريد الإلكتروني
-    """,
-    "name": """
-        name; full name; display name; contact name; customer name; recipient name; subscriber name;
-        nombre; nombre completo; nom; nom complet; vollständiger name; nome; nome completo; naam; नाम; имя;
-        姓名; 名前
-    """,
-    "timezone": """
-        timezone; tz; timezone name; iana timezone; zona horaria; fuseau horaire; fuso horário; zeitzone
-    """,
-}
+SPELLINGS = Path(__file__).parent / "spellings"
+MOST = 0.5  # of the first rows
 
 # What a report of refused rows puts before the original columns; it can be corrected and imported again.
 REPORT_COLUMNS = ("line", "verdict", "column", "reason")
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Columns:
     """Positions in a line: of the fields (None where the file has no such column) and the attributes."""
 
@@ -43,24 +26,32 @@ class Columns:
     name: int | None
     timezone: int | None
     attributes: dict[str, int]
+    reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Why each field is where it is, in words."""
 
     def called(self, position: int) -> str:
         """The header above a position."""
         return self.names[position]
 
 
-def resolve(names: Sequence[str], explicit: Mapping[str, str]) -> Columns:
+def resolve(names: Sequence[str], explicit: Mapping[str, str], sample: Iterable[Line] = ()) -> Columns:
     """Where each field is; `explicit` is {field: header}, an empty header meaning "in no column".
 
-    Raises ImportRefused: "mapping" for one that does not fit the file, "file" when no column, or more
-    than one, looks like the address.
+    What is not given follows from the names of the columns, and the address, where no name tells it, from the
+    `sample`, the first lines. Raises ImportRefused: "mapping" for one that does not fit the file, "file" when
+    no column, or more than one, looks like the address.
     """
     chosen = _explicit(names, explicit)
-    for field in FIELDS:
-        if field not in explicit:
-            chosen[field] = _guess(names, field, taken=chosen.values())
-    email = chosen["email"]
-    if email is None:
+    reasons = dict.fromkeys(chosen, "as you said")
+    for name in FIELDS:
+        if name not in explicit:
+            chosen[name] = _guess(names, name, taken=chosen.values())
+            reasons[name] = (
+                "by the column's name" if chosen[name] is not None else "no column has such a name"
+            )
+    if "email" not in explicit:
+        chosen["email"], reasons["email"] = _checked(names, chosen, sample, reasons["email"])
+    if chosen["email"] is None:
         raise ImportRefused(
             "file",
             f"No column looks like the e-mail address. The columns are {listed(names)}. "
@@ -68,19 +59,24 @@ def resolve(names: Sequence[str], explicit: Mapping[str, str]) -> Columns:
         )
     return Columns(
         names=tuple(names),
-        email=email,
+        email=chosen["email"],
         name=chosen["name"],
         timezone=chosen["timezone"],
         attributes=_attributes(names, taken=chosen.values()),
+        reasons=reasons,
     )
 
 
-def has_email_column(names: Sequence[str], explicit: Mapping[str, str]) -> bool:
+def has_email_column(
+    names: Sequence[str], explicit: Mapping[str, str] | None = None, sample: Iterable[Line] = ()
+) -> bool:
     """Whether an import of such columns would know the address."""
     names = [name.strip() for name in names]
-    if explicit.get("email"):
+    if explicit and explicit.get("email"):
         return _find(names, explicit["email"]) is not None
-    return any(_normal(name) in _spellings("email") for name in names)
+    if any(_normal(name) in _spellings("email") for name in names):
+        return True
+    return _by_content(names, sample, taken=()) is not None
 
 
 def attribute_key(name: str) -> str:
@@ -111,28 +107,65 @@ def _find(names: Sequence[str], header: str) -> int | None:
     return next((position for position, name in enumerate(names) if name.casefold() == wanted), None)
 
 
-def _guess(names: Sequence[str], field: str, *, taken: Iterable[int | None]) -> int | None:
-    free = {position: _normal(name) for position, name in enumerate(names) if position not in taken}
-    for spelling in _spellings(field):
+def _guess(names: Sequence[str], name: str, *, taken: Iterable[int | None]) -> int | None:
+    free = {position: _normal(header) for position, header in enumerate(names) if position not in taken}
+    if tuple(names[: len(FIELDS)]) == FIELDS:  # an export of ours, in which attributes may be spelt alike
+        position = FIELDS.index(name)
+        return position if position in free else None
+    for spelling in _spellings(name):
         found = [position for position, normal in free.items() if normal == spelling]
         if len(found) > 1:
             both = listed([names[position] for position in found])
             raise ImportRefused(
-                "file", f"The columns {both} could each be the {field}; name one in the mapping."
+                "file", f"The columns {both} could each be the {name}; name one in the mapping."
             )
         if found:
             return found[0]
     return None
 
 
+def _checked(
+    names: Sequence[str], chosen: Mapping[str, int | None], sample: Iterable[Line], reason: str
+) -> tuple[int | None, str]:
+    """The column of addresses with the reason for it, after a look at what the columns hold."""
+    lines = list(sample)
+    named = chosen["email"]
+    if named is not None and _share(lines, named) != 0:
+        return named, reason
+    others = [position for name, position in chosen.items() if name != "email"]
+    found = _by_content(names, lines, taken=others)
+    if found is None:
+        return named, reason
+    return found, "most of its first rows are addresses"
+
+
+def _by_content(names: Sequence[str], sample: Iterable[Line], *, taken: Iterable[int | None]) -> int | None:
+    """The column in which most of the first rows are addresses, unless several are alike in that."""
+    lines = list(sample)
+    shares = {
+        position: _share(lines, position) or 0 for position in range(len(names)) if position not in taken
+    }
+    best = max(shares.values(), default=0)
+    found = [position for position, share in shares.items() if share == best]
+    return found[0] if best > MOST and len(found) == 1 else None
+
+
+def _share(lines: Sequence[Line], position: int) -> float | None:
+    """Which part of a column's cells with text look like addresses; None where it has no such cells."""
+    cells = [line.cells[position].strip() for line in lines if not line.fault and position < len(line.cells)]
+    filled = [cell for cell in cells if cell]
+    return sum(ADDRESS.fullmatch(cell) is not None for cell in filled) / len(filled) if filled else None
+
+
 @cache
-def _spellings(field: str) -> tuple[str, ...]:
-    return tuple(_normal(spelling) for spelling in SPELLINGS[field].split(";"))
+def _spellings(name: str) -> tuple[str, ...]:
+    spellings = (SPELLINGS / f"{name}.txt").read_text(encoding="utf-8").split(";")
+    return tuple(filter(None, map(_normal, spellings)))
 
 
 def _normal(name: str) -> str:
-    """`E-mail Address` and `e_mail address` are both `emailaddress`."""
-    return "".join(filter(str.isalnum, name.casefold()))
+    """`E-mail Address` and `e_mail address` are both `emailaddress`, in whatever form of Unicode."""
+    return "".join(filter(str.isalnum, normalize("NFKC", name).casefold()))
 
 
 def _attributes(names: Sequence[str], *, taken: Iterable[int | None]) -> dict[str, int]:

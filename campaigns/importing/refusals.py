@@ -8,7 +8,7 @@ from typing import NamedTuple
 class ImportRefused(Exception):
     """The file as a whole cannot be imported; nothing was changed.
 
-    `field` is what the caller must put right: "file" or "mapping". `message` says how.
+    `field` is what the caller must put right: "file", "mapping", "sheet" or "encoding". `message` says how.
     """
 
     def __init__(self, field: str, message: str) -> None:
@@ -59,6 +59,40 @@ class Refusal(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a file was read, for people to see; what does not apply is empty."""
+
+    format: str
+    encoding: str = ""
+    delimiter: str = ""
+    member: str = ""
+    """The file in the archive."""
+    sheet: str = ""
+    sheets: tuple[str, ...] = ()
+    """All visible sheets of the workbook."""
+    unread: tuple[str, ...] = ()
+    """Sheets with a column of addresses too, which this import leaves out."""
+    engine: str = ""
+    """What read a workbook, if it was not the usual reader."""
+
+    def as_dict(self) -> dict[str, str | list[str]]:
+        """What applies, for JSON."""
+        values = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()
+        }
+        return {name: value for name, value in values.items() if value}
+
+    def __str__(self) -> str:
+        parts = [self.format, self.encoding, self.delimiter and f"columns separated by {self.delimiter}"]
+        parts.append(self.member and f"unpacked {self.member}")
+        parts.append(self.sheet and f'sheet "{self.sheet}" of {len(self.sheets)}')
+        parts.append(self.engine and f"read by {self.engine}")
+        sentence = ", ".join(filter(None, parts))
+        left_out = ", ".join(f'"{name}"' for name in self.unread)
+        return f"{sentence}; addresses are also in {left_out}, not read" if left_out else sentence
+
+
+@dataclass(frozen=True)
 class Table:
     """What a file holds: the names of its columns and its lines, read as they are asked for.
 
@@ -67,12 +101,20 @@ class Table:
 
     columns: tuple[str, ...]
     pieces: Iterator[Block | Line]
+    reading: Reading
+    sample: tuple[Line, ...] = ()
+    """The first of the lines, which come again in `pieces`."""
 
     @property
     def lines(self) -> Iterator[Line]:
         """The lines one by one; taken from the pieces."""
         for piece in self.pieces:
-            if isinstance(piece, Block):
-                yield from map(Line, piece.numbers, piece.rows)
-            else:
-                yield piece
+            yield from lines_of(piece)
+
+
+def lines_of(piece: Block | Line) -> Iterator[Line]:
+    """A piece as lines."""
+    if isinstance(piece, Block):
+        yield from map(Line, piece.numbers, piece.rows)
+    else:
+        yield piece

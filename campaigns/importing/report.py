@@ -14,6 +14,7 @@ from typing import IO
 
 import orjson
 
+from campaigns.importing.escaping import escape, unescape
 from campaigns.importing.mapping import REPORT_COLUMNS
 from campaigns.importing.refusals import WARNING, Refusal
 
@@ -51,16 +52,12 @@ def write_report(path: Path, names: Sequence[str], *sources: Iterable[Refusal], 
     """Write the refusals of all sources, each ordered by line, into one file ordered by line."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*REPORT_COLUMNS, *names])
+        writer.writerow([*REPORT_COLUMNS, *map(escape, names)])
         for refusal in merge(*sources, key=attrgetter("line")):
             cells = [_cut(cell, longest_cell) for cell in refusal.cells]
-            ours = (refusal.line, refusal.verdict, _inert(refusal.column), _inert(refusal.reason))
-            writer.writerow([*ours, *cells])
-
-
-def _inert(text: str) -> str:
-    """Our own cells never begin a formula. The original ones stay as they were, to be imported again."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+            writer.writerow(
+                [refusal.line, *map(escape, (refusal.verdict, refusal.column, refusal.reason, *cells))]
+            )
 
 
 def _cut(cell: str, longest: int) -> str:
@@ -69,7 +66,7 @@ def _cut(cell: str, longest: int) -> str:
 
 def first_refusals(report: IO[bytes], most: int) -> list[Refusal]:
     """The first lines of a report, for showing them."""
-    rows = csv.reader(TextIOWrapper(report, encoding="utf-8", newline=""))
+    rows = map(unescape, csv.reader(TextIOWrapper(report, encoding="utf-8", newline="")))
     next(rows, None)
     return [
         Refusal(int(line), column, reason, cells, verdict)

@@ -74,7 +74,7 @@ def formulas(archive: zipfile.ZipFile, sheet: Sheet) -> dict[int, dict[int, bool
     """The formula cells: row number (from 1) -> column index (from 0) -> whether a result is stored."""
     reader = _FormulaReader()
     with archive.open(sheet.path) as xml:
-        _parse(reader.parser(), xml)
+        parse(reader.parser(), xml)
     return reader.found
 
 
@@ -89,11 +89,11 @@ class _FormulaReader:
     has_value: bool = False
 
     def parser(self) -> expat.XMLParserType:
-        parser = _parser()
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._text
-        return parser
+        found = parser()
+        found.StartElementHandler = self._start
+        found.EndElementHandler = self._end
+        found.CharacterDataHandler = self._text
+        return found
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         name = _local(tag)
@@ -141,17 +141,18 @@ def _column_index(letters: str) -> int:
 
 def _elements(archive: zipfile.ZipFile, path: str) -> list[tuple[str, dict[str, str]]]:
     found: list[tuple[str, dict[str, str]]] = []
-    parser = _parser()
-    parser.StartElementHandler = lambda tag, attributes: found.append((_local(tag), attributes))
+    reader = parser()
+    reader.StartElementHandler = lambda tag, attributes: found.append((_local(tag), attributes))
     with archive.open(path) as xml:
-        _parse(parser, xml)
+        parse(reader, xml)
     return found
 
 
-def _parser() -> expat.XMLParserType:
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = _refuse_doctype
-    return parser
+def parser() -> expat.XMLParserType:
+    """A parser that refuses document types."""
+    found = expat.ParserCreate()
+    found.StartDoctypeDeclHandler = _refuse_doctype
+    return found
 
 
 def _refuse_doctype(*_: object) -> None:
@@ -159,10 +160,11 @@ def _refuse_doctype(*_: object) -> None:
     raise ImportRefused("file", "The workbook declares XML entities, which Excel never does.")
 
 
-def _parse(parser: expat.XMLParserType, xml: IO[bytes]) -> None:
+def parse(reader: expat.XMLParserType, xml: IO[bytes]) -> None:
+    """Run `reader` over the whole of `xml`. Raises ImportRefused where that is no XML."""
     try:
         while chunk := xml.read(CHUNK):
-            parser.Parse(chunk, False)
-        parser.Parse(b"", True)
+            reader.Parse(chunk, False)
+        reader.Parse(b"", True)
     except expat.ExpatError as error:
         raise ImportRefused("file", f"The workbook is damaged: {error}.") from error

@@ -1,0 +1,143 @@
+"""A workbook's container: what kind it is, what it holds, and whether that is safe to lay out in memory.
+
+Everything here is asked before an engine parses the file.
+"""
+
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Literal, NamedTuple
+
+from campaigns.importing import biff, odf, sheets
+from campaigns.importing.limits import Limits
+from campaigns.importing.refusals import ImportRefused
+from campaigns.importing.sheets import Measure
+
+OLE = b"\xd0\xcf\x11\xe0"  # the container of .xls and of password-protected workbooks
+MOST_CELLS = 50_000_000  # calamine lays out the whole used range, about 24 bytes a cell
+
+Engine = Literal["calamine", "openpyxl"]
+Formulas = Mapping[int, dict[int, bool]]
+
+
+class Inspected(NamedTuple):
+    """A workbook's visible sheets, and of each the formula cells: row -> column -> is a result stored.
+
+    Rows count from 1, columns from 0.
+    """
+
+    format: str
+    visible: list[str]
+    formulas: Callable[[str], Formulas]
+    engines: tuple[Engine, ...] = ("calamine",)
+
+
+@contextmanager
+def inspected(file: IO[bytes], *, limits: Limits) -> Iterator[Inspected]:
+    """What is known of a workbook before it is parsed. Raises ImportRefused("file")."""
+    file.seek(0)
+    if file.read(4) == OLE:
+        with _refusing_damage():
+            found = _xls(file, limits)
+        yield found
+        return
+    with _archive(file) as archive:
+        with _refusing_damage():
+            _refuse_bomb(archive, limits)
+            found = (
+                _xlsx(archive, limits) if "xl/workbook.xml" in archive.namelist() else _ods(archive, limits)
+            )
+        yield found
+
+
+@contextmanager
+def _refusing_damage() -> Iterator[None]:
+    try:
+        yield
+    except ImportRefused:
+        raise
+    except Exception as error:  # zipfile tells of damage by a dozen classes, zlib.error among them
+        raise ImportRefused("file", f"The workbook is damaged: {error!r}.") from error
+
+
+@contextmanager
+def _archive(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
+    file.seek(0)
+    try:
+        archive = zipfile.ZipFile(file)
+        names = set(archive.namelist())
+    except Exception as error:
+        raise _no_workbook() from error
+    with archive:
+        if "xl/workbook.bin" in names:
+            raise ImportRefused("file", "The file is a binary workbook (.xlsb). Save it as .xlsx or CSV.")
+        if not ({"xl/workbook.xml", "xl/_rels/workbook.xml.rels"} <= names or odf.CONTENT in names):
+            raise _no_workbook()
+        yield archive
+
+
+def _no_workbook() -> ImportRefused:
+    return ImportRefused(
+        "file", "The file is not an Excel workbook, though its name says so, or it is damaged."
+    )
+
+
+def _refuse_bomb(archive: zipfile.ZipFile, limits: Limits) -> None:
+    """Refuse before anything is parsed, by the sizes the archive declares; then hold it to them."""
+    entries = archive.infolist()
+    expanded = sum(entry.file_size for entry in entries)
+    packed = sum(entry.compress_size for entry in entries)
+    if expanded > limits.expanded_bytes or limits.is_bomb(expanded, packed):
+        raise ImportRefused(
+            "file",
+            f"The workbook unpacks to {expanded:,} bytes from {packed:,}; that is not a table of people. "
+            "Save it again, or as CSV.",
+        )
+    # zipfile stops at the declared size and then misses the checksum; calamine would read on
+    damaged = archive.testzip()
+    if damaged:
+        raise ImportRefused("file", f"The workbook is damaged: its part {damaged} has a wrong checksum.")
+
+
+def _xlsx(archive: zipfile.ZipFile, limits: Limits) -> Inspected:
+    visible = {sheet.name: sheet for sheet in sheets.visible_sheets(archive)}
+    sizes = {name: sheets.measure(archive, sheet) for name, sheet in visible.items()}
+    _refuse_large(sizes.items(), limits)
+
+    def formulas(name: str) -> Formulas:
+        with _refusing_damage():
+            return sheets.formulas(archive, visible[name]) if sizes[name].has_formulas else {}
+
+    return Inspected("Excel workbook", list(visible), formulas, ("calamine", "openpyxl"))
+
+
+def _ods(archive: zipfile.ZipFile, limits: Limits) -> Inspected:
+    manifest = "META-INF/manifest.xml"
+    if manifest in archive.namelist() and b"encryption-data" in archive.read(manifest):
+        raise ImportRefused("file", "The workbook is protected by a password. Save it without one.")
+    visible = {sheet.name: sheet for sheet in odf.read_sheets(archive)}
+    _refuse_large(((name, sheet.size) for name, sheet in visible.items()), limits)
+    return Inspected("OpenDocument spreadsheet", list(visible), lambda name: visible[name].formulas)
+
+
+def _xls(file: IO[bytes], limits: Limits) -> Inspected:
+    found = biff.read_sheets(file)
+    _refuse_large(((sheet.name, sheet.size) for sheet in found), limits)
+    visible = {sheet.name: sheet for sheet in found if sheet.is_visible}
+    return Inspected("Excel 97-2003 workbook", list(visible), lambda name: visible[name].formulas)
+
+
+def _refuse_large(sizes: Iterable[tuple[str, Measure]], limits: Limits) -> None:
+    for name, size in sizes:
+        if size.columns > limits.columns:
+            raise ImportRefused(
+                "file",
+                f'Sheet "{name}" has {size.columns} columns; an import takes at most {limits.columns}. '
+                "Delete the columns to the right of the table, even those that look empty.",
+            )
+        if size.rows * size.columns > MOST_CELLS:
+            raise ImportRefused(
+                "file",
+                f'Sheet "{name}" reaches over {size.rows:,} rows and {size.columns} columns, more than '
+                f"{MOST_CELLS:,} cells. Delete stray cells outside the table, or save it as CSV.",
+            )
