@@ -1,6 +1,7 @@
 """One e-mail address: the verdicts of email-validator, seven times faster on common ones."""
 
 import re
+from email.utils import unquote
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -8,6 +9,8 @@ from email_validator import EmailNotValidError, validate_email
 
 DOT_ATOM = re.compile(r"[a-zA-Z0-9_!#$%&'*+\-/=?^`{|}~]+(?:\.[a-zA-Z0-9_!#$%&'*+\-/=?^`{|}~]+)*")
 INVISIBLE = "\u200b\u2060\ufeff"  # zero-width characters that come along when an address is copied
+_NAMED = re.compile(r"\s*(?P<name>[^<>]*?)\s*<(?P<email>[^<>]*)>\s*")
+LONGEST_NAME = 200
 LONGEST = 254  # RFC 5321 §4.5.3.1.3, less the angle brackets
 
 # Names that never reach the Internet, which email-validator refuses. Operators need them: .test for a
@@ -19,9 +22,34 @@ class BadAddress(ValueError):
     """The text is not an address that mail can be sent to; the message says why."""
 
 
+class Mailbox(NamedTuple):
+    """An address with the name that is shown for it, which may be empty."""
+
+    name: str
+    email: str
+
+    def __str__(self) -> str:
+        escaped = self.name.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}" <{self.email}>' if self.name else self.email
+
+
 class _Domain(NamedTuple):
     name: str
     reason: str
+
+
+def parse_mailbox(text: str) -> Mailbox:
+    """Read `asha@example.com`, or `Asha <asha@example.com>` with the name in quotes or not.
+
+    Raises BadAddress.
+    """
+    if "\r" in text or "\n" in text:
+        raise BadAddress("The address contains a line break.")
+    found = _NAMED.fullmatch(text)
+    name = unquote(found["name"]) if found else ""
+    if len(name) > LONGEST_NAME:
+        raise BadAddress(f"The name has {len(name)} characters; at most {LONGEST_NAME} are allowed.")
+    return Mailbox(name, parse_address(trim(found["email"] if found else text)))
 
 
 def trim(text: str) -> str:

@@ -5,8 +5,11 @@ waiting for the answer. The consumers' own connections, which Celery keeps, are 
 """
 
 import logging
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import local
 from typing import cast
 
 from celery import current_app
@@ -16,6 +19,8 @@ from kombu.exceptions import ChannelError, OperationalError
 logger = logging.getLogger(__name__)
 
 PATIENCE = 2  # seconds for each answer of the broker
+QUICK_PATIENCE = 0.25  # the same for those who cannot wait at all
+REST = 10.0  # seconds for which these do not ask it again after it was away
 _NO_QUEUE = "404"
 
 
@@ -23,10 +28,60 @@ class BrokerAway(Exception):
     """The broker cannot be reached, hangs, or refuses; what it was to be told is found by the next tick."""
 
 
+class _Kept(local):
+    """A thread's connection for what must be quick, and for which process and broker it was made."""
+
+    connection: Connection | None = None
+    made_for: tuple[int, str] | None = None
+
+
+_kept = _Kept()
+_rest_until = 0.0  # on the monotonic clock, for all threads
+
+
+def quickly(use: Callable[[Connection], object]) -> None:
+    """Call `use` with a connection that is kept; raises BrokerAway at once while the broker is known away.
+
+    An old connection may have died unnoticed, so it is tried a second time with a new one.
+    """
+    global _rest_until
+    if time.monotonic() < _rest_until:
+        raise BrokerAway("it was away a moment ago")
+    is_new = _kept.connection is None or _kept.made_for != _here()
+    try:
+        _use_kept(use)
+    except BrokerAway:
+        if not is_new:
+            quickly(use)
+            return
+        _rest_until = time.monotonic() + REST
+        raise
+
+
+def _use_kept(use: Callable[[Connection], object]) -> None:
+    if _kept.connection is None or _kept.made_for != _here():
+        _kept.connection, _kept.made_for = _impatient(QUICK_PATIENCE), _here()
+    connection = _kept.connection
+    try:
+        connection.ensure_connection(max_retries=0)
+        use(connection)
+    except BaseException as error:
+        _kept.connection = None
+        connection.collect()
+        if isinstance(error, _away(connection)):
+            raise BrokerAway(repr(error)) from error
+        raise
+
+
+def _here() -> tuple[int, str]:
+    """Return what a connection is good for: a process after a fork must not use its parent's."""
+    return os.getpid(), str(current_app.conf.broker_url)
+
+
 @contextmanager
 def connected() -> Iterator[Connection]:
     """Give a connection of its own, for one purpose; raises BrokerAway within seconds, from inside too."""
-    connection = current_app.connection_for_write(transport_options=_impatience(), connect_timeout=PATIENCE)
+    connection = _impatient(PATIENCE)
     try:
         connection.ensure_connection(max_retries=0)
         yield connection
@@ -62,11 +117,16 @@ def _waiting_in(queue: str, connection: Connection) -> int:
     return int(declared.message_count)
 
 
-def _impatience() -> dict[str, int]:
+def _impatient(patience: float) -> Connection:
+    """Return a connection, not made yet, that waits for each answer for so many seconds at most."""
+    return current_app.connection_for_write(transport_options=_impatience(patience), connect_timeout=patience)
+
+
+def _impatience(patience: float) -> dict[str, float]:
     """Return the transport options that bound the wait for each answer; their names differ."""
     on_redis = str(current_app.conf.broker_url).startswith("redis")
     names = ("socket_timeout", "socket_connect_timeout") if on_redis else ("read_timeout", "write_timeout")
-    return dict.fromkeys(names, PATIENCE)
+    return dict.fromkeys(names, patience)
 
 
 def _away(connection: Connection) -> tuple[type[Exception], ...]:

@@ -17,7 +17,7 @@ from redis import Redis
 
 from campaigns import ledger, retries
 from campaigns.breaker import Breaker, Open
-from campaigns.composing import CompiledMessage, Letter
+from campaigns.composing import Letter, Message
 from campaigns.ledger import CampaignHeld, Hold, LeaseLost
 from campaigns.models import DeliveryStatus
 from campaigns.providers import Line, Outcome, Provider, Trouble, Verdict
@@ -60,12 +60,15 @@ class Sending(Generic[H]):
         steps: Steps[H],
         redis: Redis,
         provider: Provider,
-        message: CompiledMessage,
+        message: Message,
         attempts: dict[int, int],
         stopping: Callable[[], bool],
+        *,
+        urgent: bool = False,
     ) -> None:
+        """`urgent` letters need not stand in line for the rate limit behind those of campaigns."""
         self.lease, self.steps, self.redis = lease, steps, redis
-        self.provider, self.message = provider, message
+        self.provider, self.message, self.urgent = provider, message, urgent
         self.attempts, self.stopping = attempts, stopping
         self.answered: set[int] = set()
         self.accepted = 0
@@ -79,7 +82,7 @@ class Sending(Generic[H]):
             remaining = group
             while remaining:
                 places = self.provider.limit.reserve(
-                    self.redis, len(remaining), max_wait=MAX_RESERVATION_WAIT
+                    self.redis, len(remaining), max_wait=MAX_RESERVATION_WAIT, urgent=self.urgent
                 )
                 self._send_group(remaining[: places.count], places.wait)
                 remaining = remaining[places.count :]

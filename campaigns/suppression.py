@@ -1,6 +1,12 @@
 """Who may not be mailed. Senders join this table at the last moment before they send."""
 
+from collections.abc import Iterable
+
 from campaigns.models import Campaign, Suppression, SuppressionReason
+
+# What stops a single mail, too: it would come back, or be called spam. Who unsubscribed from campaigns, or
+# was entered by an operator, still gets a password reset.
+STOPS_SINGLE_MAILS = (SuppressionReason.BOUNCE, SuppressionReason.COMPLAINT)
 
 
 def suppress(
@@ -11,3 +17,10 @@ def suppress(
         email=email.lower(), defaults={"reason": reason, "note": note, "campaign": campaign}
     )
     return suppression
+
+
+def of_single_mails(addresses: Iterable[str]) -> dict[str, str]:
+    """Return the addresses, in lower case, that take not even single mails, each with the reason."""
+    asked = {address.lower() for address in addresses}
+    found = Suppression.objects.filter(email__in=asked, reason__in=STOPS_SINGLE_MAILS)
+    return dict(found.values_list("email", "reason"))

@@ -8,12 +8,14 @@ import math
 import mmap
 from collections import deque
 from collections.abc import Sequence
+from datetime import timedelta
 
 from celery import Task, shared_task
 from celery.signals import worker_process_shutdown, worker_shutting_down
 from django.utils import timezone
+from kombu import Connection
 
-from campaigns import broker, delivery, dispatch, recovery, trial, vitals
+from campaigns import broker, delivery, dispatch, outbound, recovery, trial, vitals
 from campaigns.importing import jobs
 from campaigns.models import ImportJob
 from campaigns.providers import configured_line
@@ -21,7 +23,9 @@ from campaigns.throttle import MustWait
 
 logger = logging.getLogger(__name__)
 
-SENDERS = "senders"
+SENDERS, TRANSACTIONAL = "senders", "transactional"
+MAILS_IN_QUEUE = 1000  # single mails that a tick lets wait in the queue at most
+ON_ITS_WAY = timedelta(seconds=10)  # a mail younger than this has a message that may still be read
 LONGEST_COUNTDOWN = 30  # seconds; far below what Redis's visibility timeout would deliver twice
 
 # A worker's main process is told to end, and its pool's processes are not: they see this byte, which they
@@ -51,7 +55,7 @@ def check_scheduled_campaigns() -> None:
     Each step is done whatever becomes of the others; what went wrong is raised at the end.
     """
     errors = []
-    for step in (_note_tick, _start_due, _take_back, _publish_lost, _look_at_unfinished, _look_at_imports):
+    for step in STEPS_OF_THE_TICK:
         try:
             step()
         except Exception as error:
@@ -88,6 +92,29 @@ def _look_at_unfinished() -> None:
 def _look_at_imports() -> None:
     for job_id in recovery.interrupted_imports():
         hint(import_recipients, job_id)
+
+
+def _take_back_mails() -> None:
+    outbound.take_back_expired()
+
+
+def _publish_mails() -> None:
+    held = broker.messages_in(TRANSACTIONAL)
+    if held is not None and held < MAILS_IN_QUEUE:
+        due = outbound.due(limit=MAILS_IN_QUEUE - held, older_than=ON_ITS_WAY)
+        publish(send_outbound, [(mail_id,) for mail_id in due])
+
+
+STEPS_OF_THE_TICK = (
+    _note_tick,
+    _start_due,
+    _take_back,
+    _take_back_mails,
+    _publish_lost,
+    _publish_mails,
+    _look_at_unfinished,
+    _look_at_imports,
+)
 
 
 @shared_task
@@ -129,6 +156,15 @@ def send_test(
         raise self.retry(exc=wait, countdown=countdown) from wait
 
 
+@shared_task(bind=True, ignore_result=True)
+def send_outbound(self: "Task[[int], None]", mail_id: int) -> None:
+    """Send one single mail to those to whom it is due."""
+    owner = f"{self.request.hostname} {self.request.id}"
+    posted = outbound.post(mail_id, owner=owner, line=configured_line(), stopping=_is_shutting_down)
+    if posted and posted.rest is not None and posted.rest <= LONGEST_COUNTDOWN:
+        publish(send_outbound, [(mail_id,)], countdown=math.ceil(posted.rest))
+
+
 @shared_task(ignore_result=True)
 def import_recipients(job_id: int) -> None:
     """Run one import; an ImportJob keeps the result."""
@@ -144,6 +180,20 @@ def hint(task: "Task[..., object]", *args: object) -> bool:
     When it did not, nothing is lost: the next tick finds the same in the database.
     """
     return publish(task, [args]) == 1
+
+
+def hint_quickly(task: "Task[..., object]", *args: object) -> bool:
+    """Do as `hint` does for somebody who cannot wait: milliseconds, whatever state the broker is in."""
+
+    def use(connection: Connection) -> None:
+        task.apply_async(args, connection=connection, retry=False)  # type: ignore[call-arg]  # Celery's stubs lack it
+
+    try:
+        broker.quickly(use)
+    except broker.BrokerAway as error:
+        logger.warning("the broker is away, the next tick makes up for %s%s: %s", task.name, args, error)
+        return False
+    return True
 
 
 def publish(task: "Task[..., object]", messages: Sequence[tuple[object, ...]], *, countdown: int = 0) -> int:

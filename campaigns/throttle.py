@@ -23,7 +23,7 @@ _RESERVE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local rate, burst, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local max_wait, quota = tonumber(ARGV[4]), tonumber(ARGV[5])
+local max_wait, quota, share = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 
 if quota > 0 then
   -- the bookings of the last 24 hours, oldest first, and their sum
@@ -47,6 +47,17 @@ if rate > 0 then
   -- a clock that was set back must not lock everybody out
   if free_at < now or free_at - now > 3600000000 then free_at = now end
   wait = math.max(0, free_at + (count - burst) * interval - now)
+  if share > 0 and wait > 0 then
+    -- urgent ones go first, as far as their share of the rate reaches; those who book after them wait longer
+    local urgent_at = math.max(tonumber(redis.call('GET', KEYS[4]) or '0'), now)
+    local urgent_wait = urgent_at - now
+    if urgent_wait < wait and urgent_wait <= 3600000000 then
+      wait = urgent_wait
+      local urgent_until = urgent_at + count * 1000000 / share
+      redis.call('SET', KEYS[4], string.format('%.0f', urgent_until),
+                 'PX', math.ceil((urgent_until - now) / 1000) + 1000)
+    end
+  end
   if wait > max_wait then return {1, math.ceil(wait), 0} end
   booked_until = free_at + count * interval
   redis.call('SET', KEYS[1], string.format('%.0f', booked_until),
@@ -89,6 +100,7 @@ return {string.format('%.0f', now), redis.call('GET', KEYS[1]) or '0',
         string.format('%.0f', used), string.format('%.0f', oldest)}
 """
 
+URGENT_SHARE = 0.1  # of the rate, for single mails while campaigns have booked it out; at least one a second
 QUOTA_PAUSE = 600.0  # seconds between two looks at a quota that is used up
 
 
@@ -133,21 +145,25 @@ class Limit:
     per_second: int
     per_day: int = 0
 
-    def reserve(self, redis: Redis, count: int, *, max_wait: float) -> Places:
+    def reserve(self, redis: Redis, count: int, *, max_wait: float, urgent: bool = False) -> Places:
         """Book `count` sends, or as many as the quota of the last 24 hours has left.
 
+        `urgent` ones do not wait for what is booked already, as long as they keep to URGENT_SHARE of the
+        rate: by so much it may be exceeded while they come, and what is booked later makes up for it.
         Raises MustWait when the wait would be longer than `max_wait` seconds, when the quota is used up,
         or when Redis does not answer: without the shared count nothing is sent.
         """
         if not self.per_second and not self.per_day:
             return Places(count, 0.0)
         burst = max(count, self.per_second // 10)
+        share = max(self.per_second * URGENT_SHARE, 1.0) if urgent else 0.0
         try:
             verdict, wait, booked = redis.eval(
                 _RESERVE,
-                3,
+                4,
                 *self._keys,
-                *map(str, (self.per_second, burst, count, int(max_wait * 1_000_000), self.per_day)),
+                f"mailer:urgent:{self.name}",
+                *map(str, (self.per_second, burst, count, int(max_wait * 1_000_000), self.per_day, share)),
             )
         except RedisError as error:
             raise MustWait(5, f"waiting for Redis, which keeps the rate limit: {error}") from error

@@ -198,6 +198,7 @@ CELERY_TASK_DEFAULT_QUEUE = "scheduler"
 CELERY_TASK_ROUTES = {
     "campaigns.tasks.send_batch": {"queue": "senders"},
     "campaigns.tasks.send_test": {"queue": "transactional"},
+    "campaigns.tasks.send_outbound": {"queue": "transactional"},
     "campaigns.tasks.import_recipients": {"queue": "imports"},
 }
 CELERY_WORKER_PREFETCH_MULTIPLIER = number("CELERY_WORKER_PREFETCH_MULTIPLIER", 1, least=0)
@@ -255,6 +256,11 @@ IMPORT_MAX_EXPANDED_BYTES = number("IMPORT_MAX_EXPANDED_BYTES", 1024 * 1024 * 10
 IMPORT_MAX_RATIO = number("IMPORT_MAX_RATIO", 100, least=1)
 IMPORT_MAX_COLUMNS = number("IMPORT_MAX_COLUMNS", 100, least=1)
 IMPORT_MAX_CELL = number("IMPORT_MAX_CELL", 10_000, least=1)  # characters
+
+# --- Single mails -------------------------------------------------------------------------------
+
+EMAIL_BACKEND = env.str("EMAIL_BACKEND", default="campaigns.mail.QueuedEmailBackend")
+SEND_EMAIL_MAX_RECIPIENTS = number("SEND_EMAIL_MAX_RECIPIENTS", 100, least=1, most=1000)
 
 # --- Providers ----------------------------------------------------------------------------------
 

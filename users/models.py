@@ -40,6 +40,12 @@ class User(AbstractBaseUser, PermissionsMixin):
     timezone = models.CharField(
         "time zone", max_length=64, default=default_timezone, validators=[validate_timezone]
     )
+    notify_completed = models.BooleanField(
+        "mail when done", default=True, help_text="Mails the user when a task of theirs is completed."
+    )
+    notify_failed = models.BooleanField(
+        "mail when failed", default=True, help_text="Mails the user when a task of theirs has failed."
+    )
     is_staff = models.BooleanField(
         "operator", default=False, help_text="May use the admin and the campaign API."
     )

@@ -23,8 +23,13 @@ from campaigns.composing.preparing import (
     prepare_html,
 )
 from campaigns.composing.sendgrid_request import fits_together, request_for_all, request_for_one
+from campaigns.composing.single import Addressee, Part, PartKind, SingleMail
+
+Message = CompiledMessage | SingleMail
+"""What a provider is given to send."""
 
 __all__ = [
+    "Addressee",
     "Attachment",
     "CannotRender",
     "CompiledMessage",
@@ -32,8 +37,12 @@ __all__ = [
     "HeaderRefused",
     "Letter",
     "LinkParametersRefused",
+    "Message",
+    "Part",
+    "PartKind",
     "Rendered",
     "Sender",
+    "SingleMail",
     "Slot",
     "TemplateRefused",
     "build_mime",

@@ -41,17 +41,21 @@ def check_attachment_name(name: str) -> None:
 
 def mime_part(attachment: Attachment) -> bytes:
     """Return the attachment as a body part of RFC 2045 with its fields, without a boundary."""
-    content, end = attachment.content, len(attachment.content)
-    lines = (b2a_base64(content[at : at + _LINE_BYTES], newline=False) for at in range(0, end, _LINE_BYTES))
     head = (
         f"Content-Type: {attachment.content_type}\r\n"
         "Content-Transfer-Encoding: base64\r\n"
-        f"Content-Disposition: attachment;\r\n {_file_name(attachment.name)}\r\n\r\n"
+        f"Content-Disposition: attachment;\r\n {file_name(attachment.name)}\r\n\r\n"
     )
-    return head.encode("ascii") + b"\r\n".join(lines)
+    return head.encode("ascii") + base64_lines(attachment.content)
 
 
-def _file_name(name: str) -> str:
+def base64_lines(content: bytes) -> bytes:
+    """Return `content` as base64, in lines that end with CRLF, the last one without (RFC 2045 §6.8)."""
+    starts = range(0, len(content), _LINE_BYTES)
+    return b"\r\n".join(b2a_base64(content[at : at + _LINE_BYTES], newline=False) for at in starts)
+
+
+def file_name(name: str) -> str:
     """Return the parameter `filename`; outside ASCII, or a long one, in pieces as in RFC 2231 §3 and §4."""
     if name.isascii() and len(name) <= _PIECE:
         return f'filename="{name}"'

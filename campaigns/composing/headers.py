@@ -6,7 +6,7 @@ long List-Unsubscribe address into encoded words, which no mailbox follows.
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -59,6 +59,18 @@ def address_field(name: str, display_name: str, address: str) -> str:
         line = f'{name}: "{escaped}" <{address}>'
         return line if len(line) <= LINE else "\r\n".join(_folded(line))
     return f"{name}: {_encoded(display_name)}\r\n <{address}>"
+
+
+def addresses_field(name: str, mailboxes: Iterable[tuple[str, str]]) -> str:
+    """Return a field with mailboxes, such as Cc, each a display name and an address. Raises ValueError."""
+    first, *others = mailboxes
+    further = (address_field("", *each).removeprefix(": ") for each in others)
+    return ",\r\n ".join([address_field(name, *first), *further])
+
+
+def extra_field(name: str, value: str) -> str:
+    """Return a field of a single mail's own: on one line where it fits, else as free text."""
+    return f"{name}: {value}" if _is_plain(value) and len(value) <= LONGEST_TOKEN else text_field(name, value)
 
 
 def line_field(name: str, value: str) -> str:

@@ -5,6 +5,7 @@ from campaigns.models.audience import Audience, Recipient
 from campaigns.models.campaign import Campaign, CampaignStatus, Timing
 from campaigns.models.delivery import Batch, DeliveryLog, DeliveryStatus
 from campaigns.models.importing import ImportJob, ImportStatus, OnExisting
+from campaigns.models.outbound import OutboundEmail, OutboundPart, OutboundRecipient, RecipientKind
 from campaigns.models.settlement import Decision, Settlement
 from campaigns.models.suppression import Suppression, SuppressionReason
 from campaigns.models.template import EmailTemplate
@@ -22,7 +23,11 @@ __all__ = [
     "ImportJob",
     "ImportStatus",
     "OnExisting",
+    "OutboundEmail",
+    "OutboundPart",
+    "OutboundRecipient",
     "Recipient",
+    "RecipientKind",
     "Settlement",
     "Suppression",
     "SuppressionReason",

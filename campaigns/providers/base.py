@@ -15,7 +15,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Self
 
-from campaigns.composing import CompiledMessage, Letter
+from campaigns.composing import Letter, Message
 from campaigns.throttle import Limit
 
 
@@ -107,13 +107,11 @@ class Provider(ABC):
         """Let go of the connection; never raises."""
 
     @abstractmethod
-    def groups(self, message: CompiledMessage, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
+    def groups(self, message: Message, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
         """Split `letters` into groups that leave together."""
 
     @abstractmethod
-    def send(
-        self, message: CompiledMessage, group: Sequence[Letter], *, still_ours: Callable[[], bool]
-    ) -> Answer:
+    def send(self, message: Message, group: Sequence[Letter], *, still_ours: Callable[[], bool]) -> Answer:
         """Send one group; before each request `still_ours` is asked whether anything may leave."""
 
     def __enter__(self) -> Self:

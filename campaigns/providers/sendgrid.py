@@ -18,8 +18,9 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueErro
 
 from campaigns.composing import (
     CannotRender,
-    CompiledMessage,
     Letter,
+    Message,
+    SingleMail,
     fits_together,
     request_for_all,
     request_for_one,
@@ -94,7 +95,7 @@ class SendGrid(Provider):
     def close(self) -> None:
         self._pool.clear()
 
-    def groups(self, message: CompiledMessage, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
+    def groups(self, message: Message, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
         together = [letter for letter in letters if _fits(message, letter)]
         for start in range(0, len(together), MAX_PERSONALIZATIONS):
             yield together[start : start + MAX_PERSONALIZATIONS]
@@ -103,16 +104,12 @@ class SendGrid(Provider):
             if letter.delivery_id in alone:
                 yield [letter]
 
-    def send(
-        self, message: CompiledMessage, group: Sequence[Letter], *, still_ours: Callable[[], bool]
-    ) -> Answer:
+    def send(self, message: Message, group: Sequence[Letter], *, still_ours: Callable[[], bool]) -> Answer:
         """Send one group as one request; one that is refused whole is split until the culprit is alone."""
         if not still_ours():
             return lease_over(group)
         try:
-            request = (
-                request_for_one(message, group[0]) if len(group) == 1 else request_for_all(message, group)
-            )
+            request = _request(message, group)
         except CannotRender as error:
             return Answer(_all(group, Verdict.REFUSED, str(error)))
         except Exception as error:  # a defect of ours, before anything has left
@@ -131,7 +128,7 @@ class SendGrid(Provider):
 
     def _judge(
         self,
-        message: CompiledMessage,
+        message: Message,
         group: Sequence[Letter],
         answer: urllib3.BaseHTTPResponse,
         still_ours: Callable[[], bool],
@@ -158,9 +155,7 @@ class SendGrid(Provider):
         trouble = Trouble(f"{self.name}: {why}", fault=answer.status != 403)
         return Answer(unsent(group, trouble.why), trouble)
 
-    def _halves(
-        self, message: CompiledMessage, group: Sequence[Letter], still_ours: Callable[[], bool]
-    ) -> Answer:
+    def _halves(self, message: Message, group: Sequence[Letter], still_ours: Callable[[], bool]) -> Answer:
         middle = len(group) // 2
         first = self.send(message, group[:middle], still_ours=still_ours)
         if first.trouble:
@@ -173,7 +168,15 @@ class SendGrid(Provider):
         return Trouble(f"{self.name}: {why}", retry_after)
 
 
-def _fits(message: CompiledMessage, letter: Letter) -> bool:
+def _request(message: Message, group: Sequence[Letter]) -> dict[str, Any]:
+    if isinstance(message, SingleMail):
+        return message.request(group)
+    return request_for_one(message, group[0]) if len(group) == 1 else request_for_all(message, group)
+
+
+def _fits(message: Message, letter: Letter) -> bool:
+    if isinstance(message, SingleMail):
+        return True  # its recipients stand in it together
     try:
         return fits_together(message, letter)
     except CannotRender:

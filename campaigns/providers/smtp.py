@@ -5,7 +5,7 @@ import smtplib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from campaigns.composing import CompiledMessage, Letter, build_mime
+from campaigns.composing import Letter, Message, SingleMail, build_mime
 from campaigns.providers.base import Answer, Outcome, Provider, Trouble, Verdict, lease_over, unsent
 from campaigns.providers.conversation import Broken, Conversation, Envelope, Refused, SmtpAccount, words
 from campaigns.retries import Consequence, Stage, smtp_reply
@@ -57,13 +57,11 @@ class Smtp(Provider):
         if conversation is not None:
             conversation.hang_up()
 
-    def groups(self, message: CompiledMessage, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
+    def groups(self, message: Message, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
         for start in range(0, len(letters), self.window):
             yield letters[start : start + self.window]
 
-    def send(
-        self, message: CompiledMessage, group: Sequence[Letter], *, still_ours: Callable[[], bool]
-    ) -> Answer:
+    def send(self, message: Message, group: Sequence[Letter], *, still_ours: Callable[[], bool]) -> Answer:
         outcomes: dict[int, Outcome] = {}
         try:
             trouble = self._send_each(message, group, outcomes, still_ours)
@@ -78,7 +76,7 @@ class Smtp(Provider):
 
     def _send_each(
         self,
-        message: CompiledMessage,
+        message: Message,
         group: Sequence[Letter],
         outcomes: dict[int, Outcome],
         still_ours: Callable[[], bool],
@@ -140,17 +138,21 @@ class Smtp(Provider):
         return Trouble(f"{self.name}: {why}", retry_after, fault=fault)
 
 
-def _composed(
-    message: CompiledMessage, group: Sequence[Letter], outcomes: dict[int, Outcome]
-) -> Iterator[Mail]:
+def _composed(message: Message, group: Sequence[Letter], outcomes: dict[int, Outcome]) -> Iterator[Mail]:
     """Write one mail after the other; what cannot be written gets its outcome at once."""
     for letter in group:
         try:
-            content = build_mime(message, letter, now=datetime.now(UTC))
+            content = _content(message, letter)
         except ValueError as error:
             outcomes[letter.delivery_id] = Outcome(letter.delivery_id, Verdict.REFUSED, reason=str(error))
         else:
             yield letter, Envelope(message.sender.email, letter.email), content
+
+
+def _content(message: Message, letter: Letter) -> bytes:
+    if isinstance(message, SingleMail):
+        return message.content
+    return build_mime(message, letter, now=datetime.now(UTC))
 
 
 def _is_sender_limit(error: Exception) -> bool:
