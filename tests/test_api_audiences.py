@@ -1,18 +1,12 @@
 """Audiences, recipients, suppressions and imports over the API."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.files.uploadedfile import SimpleUploadedFile
-from django.utils import timezone
 from rest_framework.test import APIClient
 
-from campaigns.importing import jobs
-from campaigns.models import Audience, Campaign, ImportJob, Recipient, Suppression
-from tests.api_helpers import API, faults, path_of, problem, without
-from users.models import User
+from campaigns.models import Audience, Campaign, Recipient, Suppression
+from tests.api_helpers import faults, path_of, problem, without
 
 pytestmark = pytest.mark.django_db
 
@@ -167,101 +161,3 @@ class TestSuppression:
         answer = api.post(path_of("suppressions"), {"email": "a@example.com", "reason": "whim"})
         assert faults(answer) == {"reason": '"whim" is not a valid choice.'}
         assert not Suppression.objects.exists()
-
-
-CSV = b"Mail,Full name,City\nasha@example.com,Asha,Pune\nbad,Ravi,Goa\nasha@example.com,Again,Pune\n"
-
-
-def upload(
-    api: APIClient, audience: Audience, content: bytes = CSV, name: str = "people.csv", **form: Any
-) -> Any:
-    form = {"file": SimpleUploadedFile(name, content), "audience": audience.pk} | form
-    return api.post(path_of("imports"), form, format="multipart")
-
-
-class TestImport:
-    def test_is_accepted_and_followed(self, api: APIClient, boss: User) -> None:
-        audience = Audience.objects.create(name="New")
-        mapping = json.dumps({"email": "mail", "name": "Full name"})
-        answer = upload(api, audience, mapping=mapping, on_existing="skip")
-        assert answer.status_code == 202
-        path = f"http://testserver{API}/imports/{answer.json()['id']}/"
-        assert answer["Location"] == path
-        assert without(answer.json(), "id", "created_at") == {
-            "audience": audience.pk,
-            "original_name": "people.csv",
-            "mapping": {"email": "mail", "name": "Full name"},
-            "on_existing": "skip",
-            "dry_run": False,
-            "status": "queued",
-            "problem": "",
-            **dict.fromkeys(
-                ("read", "created", "updated", "unchanged", "duplicate", "refused", "warnings"), 0
-            ),
-            "errors_csv": None,
-            "created_by": boss.pk,
-            "started_at": None,
-            "finished_at": None,
-        }
-        problem(api.get(f"{path}errors.csv"), 404)
-
-        jobs.run(answer.json()["id"], now=timezone.now())
-
-        document = api.get(path).json()
-        assert (document["status"], document["read"], document["created"]) == ("completed", 3, 1)
-        assert (document["duplicate"], document["refused"]) == (1, 1)
-        assert document["errors_csv"] == f"{path}errors.csv"
-        report = api.get(document["errors_csv"], headers={"Accept": "text/csv"})
-        assert report["Content-Type"] == "text/csv; charset=utf-8"
-        lines = report.getvalue().decode().splitlines()
-        assert [line.partition(",")[0] for line in lines] == ["line", "3", "4"]
-        report.close()
-
-    @pytest.mark.parametrize(
-        ("content", "name", "form", "field"),
-        [
-            (b"", "people.csv", {}, "file"),
-            (b"name\nAsha\n", "people.csv", {}, "file"),
-            (CSV, "people.pdf", {}, "file"),
-            (b"PK\x03\x04 no workbook", "people.xlsx", {}, "file"),
-            (CSV, "people.csv", {"mapping": '{"email": "Nothing"}'}, "mapping"),
-            (CSV, "people.csv", {"mapping": '{"email": 1}'}, "mapping"),
-            (CSV, "people.csv", {"mapping": "["}, "mapping"),
-            (CSV, "people.csv", {"mapping": "[" * 100_000}, "mapping"),
-            (CSV, "people.csv", {"mapping": '["email"]'}, "mapping"),
-            (CSV, "people.csv", {"mapping": '{"email": "\\u0000"}'}, "mapping"),
-            (CSV, "people.csv", {"mapping": '{"email": "\\ud800"}'}, "mapping"),
-            (CSV, "people.csv", {"on_existing": "replace"}, "on_existing"),
-            (CSV, "people.csv", {"dry_run": "perhaps"}, "dry_run"),
-        ],
-    )
-    def test_that_cannot_be_used_is_refused_by_field(
-        self, api: APIClient, audience: Audience, content: bytes, name: str, form: dict[str, str], field: str
-    ) -> None:
-        assert faults(upload(api, audience, content, name, **form)).keys() == {field}
-        assert not ImportJob.objects.exists()
-        assert Recipient.objects.count() == 5
-
-    def test_into_an_audience_that_is_not_there_is_refused(self, api: APIClient) -> None:
-        assert faults(upload(api, Audience(pk=99_999))).keys() == {"audience"}
-
-    def test_without_a_file_or_audience_names_both(self, api: APIClient) -> None:
-        answer = api.post(path_of("imports"), {}, format="multipart")
-        assert faults(answer).keys() == {"file", "audience"}
-
-    def test_that_is_too_large_is_refused_unread(
-        self, api: APIClient, audience: Audience, settings: Any
-    ) -> None:
-        settings.IMPORT_MAX_BYTES = 1024
-        document = problem(upload(api, audience, CSV * 20_000), 413)
-        assert document["detail"] == "A file may have 1,024 bytes."
-        assert not ImportJob.objects.exists()
-
-    def test_is_multipart(self, api: APIClient, audience: Audience) -> None:
-        problem(api.post(path_of("imports"), {"audience": audience.pk}), 415)
-
-    def test_keeps_no_path_of_the_client(self, api: APIClient, audience: Audience, settings: Any) -> None:
-        answer = upload(api, audience, name="../../../etc/people.csv")
-        job = ImportJob.objects.get(pk=answer.json()["id"])
-        assert job.original_name == "people.csv"
-        assert Path(job.file.path).is_relative_to(Path(settings.MEDIA_ROOT, "imports"))

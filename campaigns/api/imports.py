@@ -10,6 +10,7 @@ from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import mixins, serializers, status
+from rest_framework.decorators import action
 from rest_framework.exceptions import APIException, NotFound
 from rest_framework.filters import OrderingFilter
 from rest_framework.parsers import MultiPartParser
@@ -21,6 +22,10 @@ from campaigns import tasks
 from campaigns.api.base import OperatorView, RowSerializer
 from campaigns.api.fields import ObjectField
 from campaigns.importing import jobs
+from campaigns.importing.preview import ACCEPTED, Found, Preview, Shown, preview
+from campaigns.importing.reading import EXTENSIONS
+from campaigns.importing.refusals import DUPLICATE, REFUSED, WARNING, Reading
+from campaigns.importing.warnings import ABOUT
 from campaigns.models import Audience, ImportJob, OnExisting
 from users.api.bodies import KnownOnly
 from users.models import User
@@ -47,8 +52,12 @@ class ImportSerializer(RowSerializer[ImportJob]):
             "audience",
             "original_name",
             "mapping",
+            "sheet",
+            "encoding",
+            "warn_about",
             "on_existing",
             "dry_run",
+            "reading",
             "status",
             "problem",
             "read",
@@ -76,17 +85,31 @@ class ImportSerializer(RowSerializer[ImportJob]):
         return request.build_absolute_uri(f"{list_path}/imports/{job.pk}/errors.csv")
 
 
-class UploadSerializer(KnownOnly):
-    """The form: a CSV or XLSX file, and how to read it."""
+class FileSerializer(KnownOnly):
+    """The form: a file, and how to read it."""
 
-    file = serializers.FileField(allow_empty_file=True)
-    audience = serializers.PrimaryKeyRelatedField(queryset=Audience.objects.all())
+    file = serializers.FileField(allow_empty_file=True, help_text=f"One of {', '.join(EXTENSIONS)}.")
     mapping = ObjectField(
         default=dict,
         help_text='JSON: the column for each field, such as {"email": "Contact e-mail"}; guessed when empty.',
     )
-    on_existing = serializers.ChoiceField(choices=OnExisting.choices, default=OnExisting.UPDATE)
-    dry_run = serializers.BooleanField(default=False)
+    sheet = serializers.CharField(
+        default="",
+        allow_blank=True,
+        max_length=255,
+        help_text="Of a workbook; when empty the first with a column of addresses.",
+    )
+    encoding = serializers.CharField(
+        default="",
+        allow_blank=True,
+        max_length=40,
+        help_text="Of a text file, such as windows-1251; found out when empty.",
+    )
+    warn_about = serializers.ListField(
+        child=serializers.ChoiceField(choices=ABOUT),
+        default=list,
+        help_text="What to flag besides misspelt domains; the field may come twice.",
+    )
 
     def validate_mapping(self, mapping: dict[str, Any]) -> dict[str, str]:
         """Refuse what names no column."""
@@ -94,6 +117,59 @@ class UploadSerializer(KnownOnly):
             if not isinstance(column, str):
                 raise serializers.ValidationError(f"{field}: a column is named by a text.", "invalid")
         return mapping
+
+    def options(self) -> dict[str, Any]:
+        """What says how to read the file."""
+        return {name: self.validated_data[name] for name in ("mapping", "sheet", "encoding", "warn_about")}
+
+
+class UploadSerializer(FileSerializer):
+    """The form: a file, how to read it, and where it goes."""
+
+    audience = serializers.PrimaryKeyRelatedField(queryset=Audience.objects.all())
+    on_existing = serializers.ChoiceField(choices=OnExisting.choices, default=OnExisting.UPDATE)
+    dry_run = serializers.BooleanField(default=False)
+
+
+class ReadingSerializer(serializers.Serializer[Reading]):
+    """How a file was read; what does not apply is empty. `unread` are sheets that have addresses too."""
+
+    format = serializers.CharField()
+    encoding = serializers.CharField()
+    delimiter = serializers.CharField()
+    member = serializers.CharField(help_text="The file in the archive.")
+    sheet = serializers.CharField()
+    sheets = serializers.ListField(child=serializers.CharField())
+    unread = serializers.ListField(child=serializers.CharField())
+    engine = serializers.CharField(help_text="What read a workbook, if not the usual reader.")
+
+
+class FoundSerializer(serializers.Serializer[Found]):
+    """Where a field is ("" for in no column), and why there."""
+
+    field = serializers.CharField()
+    column = serializers.CharField()
+    reason = serializers.CharField()
+
+
+class ShownSerializer(serializers.Serializer[Shown]):
+    """One line, and what would become of it."""
+
+    line = serializers.IntegerField()
+    cells = serializers.ListField(child=serializers.CharField())
+    verdict = serializers.ChoiceField(choices=(ACCEPTED, REFUSED, DUPLICATE, WARNING))
+    column = serializers.CharField()
+    reason = serializers.CharField()
+
+
+class PreviewSerializer(serializers.Serializer[Preview]):
+    """What an import would make of a file, from its first lines."""
+
+    reading = ReadingSerializer()
+    columns = serializers.ListField(child=serializers.CharField())
+    mapping = FoundSerializer(many=True, source="fields")
+    attributes = serializers.DictField(child=serializers.CharField(), help_text="Column: name in templates.")
+    rows = ShownSerializer(many=True)
 
 
 class CsvRenderer(BaseRenderer):
@@ -114,10 +190,10 @@ class ImportView(mixins.ListModelMixin, mixins.RetrieveModelMixin, OperatorView[
     filterset_fields = ["audience", "status"]
     ordering_fields = ["id", "created_at"]
     ordering = ["-id"]
-    verbs = {"errors_csv": "view"}
+    verbs = {"errors_csv": "view", "preview": "add"}
 
     @extend_schema(
-        summary="Import a CSV or XLSX file",
+        summary="Import a file",
         request={"multipart/form-data": UploadSerializer},
         responses={202: ImportSerializer},
     )
@@ -131,7 +207,7 @@ class ImportView(mixins.ListModelMixin, mixins.RetrieveModelMixin, OperatorView[
             given["audience"],
             given["file"],
             given["file"].name,
-            mapping=given["mapping"],
+            **upload.options(),
             on_existing=given["on_existing"],
             dry_run=given["dry_run"],
             created_by=cast(User, request.user),
@@ -139,6 +215,23 @@ class ImportView(mixins.ListModelMixin, mixins.RetrieveModelMixin, OperatorView[
         transaction.on_commit(partial(tasks.hint, tasks.import_recipients, job.pk))
         data = self.get_serializer(job).data
         return Response(data, status=status.HTTP_202_ACCEPTED, headers=self.get_success_headers(data))
+
+    @extend_schema(
+        summary="What an import would make of a file",
+        request={"multipart/form-data": FileSerializer},
+        responses={200: PreviewSerializer},
+    )
+    @action(detail=False, methods=["post"])
+    def preview(self, request: Request) -> Response:
+        """Read the first lines of a file, guess its mapping and judge them; nothing is stored."""
+        _refuse_too_large(request)
+        upload = FileSerializer(data=request.data)
+        upload.is_valid(raise_exception=True)
+        file = upload.validated_data["file"]
+        seen = preview(file.name, file, size=file.size, **upload.options())
+        if seen.problem:
+            raise seen.problem
+        return Response(PreviewSerializer(seen).data)
 
     @extend_schema(
         summary="The rows that did not get in, with the reason for each",

@@ -27,8 +27,8 @@ def open_table(
 ) -> Iterator[Table]:
     """The columns and lines of `file` (binary, seekable), which stays open; `name` tells its format.
 
-    `sheet` and `encoding` are used where they are not empty and the format has them. Raises ImportRefused on
-    entering: "sheet" or "encoding" for one of these, "file" for everything else that speaks against the file.
+    `sheet` of a workbook and `encoding` of a text are found out when empty. Raises ImportRefused on entering:
+    "sheet" or "encoding" for one of these, "file" for everything else that speaks against the file.
     """
     limits = Limits.of_settings()
     extension = _extension(name)
@@ -66,8 +66,12 @@ def _opened(
 ) -> Iterator[Table]:
     extension = _extension(name)
     if extension in WORKBOOK and not _is_text_after_all(file, extension):
+        if encoding:
+            raise ImportRefused("encoding", "The file is a workbook; only text files have an encoding.")
         opened = open_workbook(file, mapping=mapping, sheet=sheet, limits=limits)
     else:
+        if sheet:
+            raise ImportRefused("sheet", "The file is text; only workbooks have sheets.")
         _refuse_other_than_text(file, extension)
         opened = open_csv(file, extension=extension, encoding=encoding, limits=limits)
     with opened as table:
