@@ -29,7 +29,7 @@ from campaigns.composing import Part, PartKind
 from campaigns.outbound import Draft, KeyReused, MailRefused, Stored
 from users.models import User
 
-__all__ = ["KeyReused", "MailRefused", "QueuedEmailBackend", "Stored", "queue", "send_email"]
+__all__ = ["KeyReused", "MailRefused", "QueuedEmailBackend", "Stored", "queue", "send_email", "send_soon"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,8 +80,14 @@ def queue(draft: Draft, *, key: str = "", created_by: User | None = None) -> Sto
     """Store a draft and have it sent once that is committed. Raises MailRefused, KeyReused."""
     stored = outbound.store(draft, key=key, created_by=created_by)
     if stored.is_new:
-        transaction.on_commit(partial(tasks.hint_quickly, tasks.send_outbound, stored.id))
+        send_soon([stored.id])
     return stored
+
+
+def send_soon(mail_ids: Iterable[int]) -> None:
+    """Have these mails looked at once what was done to them is committed."""
+    for mail_id in mail_ids:
+        transaction.on_commit(partial(tasks.hint_quickly, tasks.send_outbound, mail_id))
 
 
 class QueuedEmailBackend(BaseEmailBackend):

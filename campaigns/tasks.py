@@ -20,6 +20,7 @@ from campaigns.importing import jobs
 from campaigns.models import ImportJob
 from campaigns.providers import configured_line
 from campaigns.throttle import MustWait
+from users import idempotency
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +106,10 @@ def _publish_mails() -> None:
         publish(send_outbound, [(mail_id,) for mail_id in due])
 
 
+def _forget_kept_answers() -> None:
+    idempotency.forget_old(now=timezone.now())
+
+
 STEPS_OF_THE_TICK = (
     _note_tick,
     _start_due,
@@ -114,6 +119,7 @@ STEPS_OF_THE_TICK = (
     _publish_mails,
     _look_at_unfinished,
     _look_at_imports,
+    _forget_kept_answers,
 )
 
 

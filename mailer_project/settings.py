@@ -402,6 +402,7 @@ SPECTACULAR_SETTINGS = {
         "CampaignStatus": "campaigns.models.CampaignStatus",
         "DeliveryStatus": "campaigns.models.DeliveryStatus",
         "ImportStatus": "campaigns.models.ImportStatus",
+        "MailDecision": "campaigns.outbound.Verb",
     },
     # the pages work without the Internet; the favicon's default is on a CDN
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -68,3 +68,27 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def __str__(self) -> str:
         return self.email
+
+
+class KeptAnswer(models.Model):
+    """What a POST with an Idempotency-Key was answered, for whoever repeats it; see `users.idempotency`."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+", db_index=False)
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64)
+    status = models.PositiveSmallIntegerField()
+    body = models.BinaryField()
+    headers = models.JSONField(default=dict)
+    kept_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint("user", "key", name="kept_answer_unique_for_user_and_key"),
+        ]
+        indexes = [
+            # the tick, which deletes old ones
+            models.Index(models.F("kept_at"), name="kept_answer_by_age"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key

@@ -13,6 +13,7 @@ from campaigns import attachments
 from campaigns.api.base import OperatorView, RowSerializer
 from campaigns.attachments import AttachmentRefused
 from campaigns.models import Attachment, EmailTemplate
+from users.api.idempotency import CreatesOnce
 
 
 class AttachmentSerializer(RowSerializer[Attachment]):
@@ -37,9 +38,9 @@ class AttachmentSerializer(RowSerializer[Attachment]):
 
 @extend_schema(tags=["templates"])
 class AttachmentView(
+    CreatesOnce,
     mixins.ListModelMixin,
     mixins.RetrieveModelMixin,
-    mixins.CreateModelMixin,
     mixins.DestroyModelMixin,
     OperatorView[Attachment],
 ):

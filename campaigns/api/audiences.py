@@ -9,6 +9,7 @@ from campaigns import audiences
 from campaigns.api.base import OperatorView, RowSerializer
 from campaigns.api.fields import single_line
 from campaigns.models import Audience, Recipient
+from users.api.idempotency import CreatesOnce
 
 
 class AudienceSerializer(RowSerializer[Audience]):
@@ -22,7 +23,7 @@ class AudienceSerializer(RowSerializer[Audience]):
 
 
 @extend_schema(tags=["audiences"])
-class AudienceView(OperatorView[Audience], ModelViewSet[Audience]):
+class AudienceView(CreatesOnce, OperatorView[Audience], ModelViewSet[Audience]):
     """Named lists of recipients. One that a campaign refers to cannot be deleted (409)."""
 
     queryset = Audience.objects.all()
@@ -49,7 +50,7 @@ class RecipientSerializer(RowSerializer[Recipient]):
 
 
 @extend_schema(tags=["audiences"])
-class RecipientView(OperatorView[Recipient], ModelViewSet[Recipient]):
+class RecipientView(CreatesOnce, OperatorView[Recipient], ModelViewSet[Recipient]):
     """The people in the audiences. To add many, import a file."""
 
     queryset = Recipient.objects.all()

@@ -30,6 +30,7 @@ from campaigns.composing import (
 )
 from campaigns.models import Campaign, CampaignStatus, Timing
 from users.api.bodies import KnownOnly
+from users.api.idempotency import CreatesOnce, once
 from users.models import User, default_timezone, validate_timezone
 
 
@@ -178,7 +179,7 @@ NO_BODY = extend_schema(request=None, responses=CampaignSerializer)
 
 
 @extend_schema(tags=["campaigns"])
-class CampaignView(OperatorView[Campaign], ModelViewSet[Campaign]):
+class CampaignView(CreatesOnce, OperatorView[Campaign], ModelViewSet[Campaign]):
     """Campaigns. They can be changed and deleted until they begin (409 afterwards)."""
 
     queryset = Campaign.objects.all()
@@ -260,6 +261,7 @@ class CampaignView(OperatorView[Campaign], ModelViewSet[Campaign]):
         responses={202: OpenApiResponse(TestSerializer, description="Queued.")},
     )
     @action(detail=True, methods=["post"])
+    @once
     def test(self, request: Request, pk: str) -> Response:
         """Send what the first recipient would get to up to ten addresses; it counts for nothing."""
         campaign = self.get_object()

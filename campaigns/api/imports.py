@@ -28,6 +28,7 @@ from campaigns.importing.refusals import DUPLICATE, REFUSED, WARNING, Reading
 from campaigns.importing.warnings import ABOUT
 from campaigns.models import Audience, ImportJob, OnExisting
 from users.api.bodies import KnownOnly
+from users.api.idempotency import once
 from users.models import User
 
 FORM_BYTES = 1024 * 1024  # what the other fields of the form and its boundaries may add to the file
@@ -197,6 +198,7 @@ class ImportView(mixins.ListModelMixin, mixins.RetrieveModelMixin, OperatorView[
         request={"multipart/form-data": UploadSerializer},
         responses={202: ImportSerializer},
     )
+    @once
     def create(self, request: Request) -> Response:
         """Check and store the file; a worker imports it."""
         _refuse_too_large(request)

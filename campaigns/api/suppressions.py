@@ -9,6 +9,7 @@ from rest_framework.validators import UniqueValidator
 from campaigns.api.base import OperatorView, RowSerializer
 from campaigns.api.fields import LowerCaseAddressField
 from campaigns.models import Suppression
+from users.api.idempotency import CreatesOnce
 
 
 class SuppressionSerializer(RowSerializer[Suppression]):
@@ -29,7 +30,7 @@ class SuppressionSerializer(RowSerializer[Suppression]):
 
 @extend_schema(tags=["suppressions"])
 class SuppressionView(
-    mixins.CreateModelMixin,
+    CreatesOnce,
     mixins.DestroyModelMixin,
     mixins.ListModelMixin,
     mixins.RetrieveModelMixin,

@@ -17,6 +17,7 @@ from campaigns.api.fields import ObjectField, single_line
 from campaigns.composing import CompiledMessage, Letter, Rendered, TemplateRefused, compile_template
 from campaigns.models import EmailTemplate, Recipient
 from users.api.bodies import KnownOnly
+from users.api.idempotency import CreatesOnce
 
 
 class TemplateSerializer(RowSerializer[EmailTemplate]):
@@ -87,7 +88,7 @@ class RenderedSerializer(serializers.Serializer[Any]):
 
 
 @extend_schema(tags=["templates"])
-class TemplateView(OperatorView[EmailTemplate], ModelViewSet[EmailTemplate]):
+class TemplateView(CreatesOnce, OperatorView[EmailTemplate], ModelViewSet[EmailTemplate]):
     """Templates in Jinja2 syntax. One that a campaign refers to cannot be deleted (409)."""
 
     queryset = EmailTemplate.objects.all()

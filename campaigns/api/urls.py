@@ -7,6 +7,7 @@ from campaigns.api.attachments import AttachmentView
 from campaigns.api.audiences import AudienceView, RecipientView
 from campaigns.api.campaigns import CampaignView
 from campaigns.api.deliveries import DeliveryView
+from campaigns.api.emails import EmailView
 from campaigns.api.imports import ImportView
 from campaigns.api.providers import ProvidersStatusView
 from campaigns.api.suppressions import SuppressionView
@@ -20,6 +21,7 @@ router.register("templates", TemplateView)
 router.register("attachments", AttachmentView)
 router.register("campaigns", CampaignView)
 router.register("deliveries", DeliveryView)
+router.register("emails", EmailView)
 router.register("suppressions", SuppressionView)
 
 urlpatterns = [
