@@ -403,6 +403,7 @@ SPECTACULAR_SETTINGS = {
         "DeliveryStatus": "campaigns.models.DeliveryStatus",
         "ImportStatus": "campaigns.models.ImportStatus",
         "MailDecision": "campaigns.outbound.Verb",
+        "Decision": "campaigns.models.Decision",
     },
     # the pages work without the Internet; the favicon's default is on a CDN
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -89,7 +89,7 @@ class Base64Field(serializers.CharField):
             raise serializers.ValidationError("This is not base64.", "not_base64") from error
 
 
-class FileSerializer(KnownOnly):
+class MailFileSerializer(KnownOnly):
     """A file that goes with the mail."""
 
     name = serializers.CharField(max_length=100)
@@ -123,7 +123,7 @@ class SendSerializer(KnownOnly):
     from_email = serializers.CharField(default="", allow_blank=True, max_length=500)
     reply_to = _addresses(default=list)
     headers = ObjectField(default=dict)
-    attachments = FileSerializer(many=True, default=list)
+    attachments = MailFileSerializer(many=True, default=list)
 
     def validate_headers(self, headers: dict[str, Any]) -> dict[str, str]:
         """Refuse what is no text."""
@@ -137,7 +137,7 @@ class DecisionSerializer(KnownOnly):
     """What is to become of a mail that failed or is unconfirmed."""
 
     decision = serializers.ChoiceField(
-        choices=[verb.value for verb in Verb],
+        choices=[(verb.value, verb.name) for verb in Verb],
         help_text="retry: to whom it failed. sent, send_again, give_up: to whom it is unconfirmed.",
     )
     note = serializers.CharField(default="", allow_blank=True, max_length=500)
@@ -162,7 +162,7 @@ class EmailView(mixins.ListModelMixin, mixins.RetrieveModelMixin, OperatorView[O
         asked = SendSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         given = asked.validated_data
-        files = FileSerializer()
+        files = MailFileSerializer()
         parts = [files.part(each) for each in given.pop("attachments")]
         try:
             stored = send_email(**given, attachments=parts, created_by=cast(User, request.user))
