@@ -1,5 +1,7 @@
-"""The import page: what it refuses, what it queues, and what it shows when a worker is done."""
+"""The three steps of an import: what they refuse, show and queue, and what they say when a worker is done."""
 
+import io
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,10 @@ from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
-from campaigns.importing import jobs
+from campaigns.importing import jobs, waiting
 from campaigns.models import Audience, ImportJob, Recipient
 from tests.admin_helpers import client_of, operator, superuser
-from tests.import_helpers import csv_bytes
+from tests.import_helpers import csv_bytes, workbook_bytes
 
 pytestmark = pytest.mark.django_db
 
@@ -25,12 +27,27 @@ def boss() -> Client:
     return client_of(superuser())
 
 
+CHOSEN = {"email": "email", "name": "name", "timezone": "", "on_existing": "update"}
+
+
 def upload(
     client: Client, content: bytes = GOOD, *, name: str = "people.csv", **fields: object
 ) -> HttpResponse:
-    form = {"file": SimpleUploadedFile(name, content), "on_existing": "update", **fields}
+    """Step 1."""
+    form = {"file": SimpleUploadedFile(name, content), **fields}
     answer: HttpResponse = client.post(PAGE, form)  # type: ignore[assignment]  # the client's own class
     return answer
+
+
+def confirm(client: Client, check: str, **fields: object) -> HttpResponse:
+    """Step 2."""
+    answer: HttpResponse = client.post(check, CHOSEN | fields)  # type: ignore[assignment]  # the same
+    return answer
+
+
+def both(client: Client, content: bytes = GOOD, **fields: object) -> HttpResponse:
+    """Both steps; the answer to the second."""
+    return confirm(client, upload(client, content, **fields)["Location"])  # type: ignore[arg-type]  # "name" is none
 
 
 def nothing_happened() -> bool:
@@ -49,7 +66,6 @@ class TestRefusals:
         [
             ("people.pdf", b"%PDF-1.7", "&quot;.pdf&quot; is not a format"),
             ("people.csv", b"", "empty"),
-            ("people.csv", b"city,age\nPune,7\n", "No column looks like the e-mail address."),
             ("people.xlsx", b"not a workbook", "The file is not an Excel workbook"),
         ],
     )
@@ -63,24 +79,20 @@ class TestRefusals:
         assert nothing_happened()
         assert not Audience.objects.exists()
 
-    def test_a_column_that_is_not_there_is_named(self, boss: Client) -> None:
-        answer = upload(boss, new_audience="Friends", email_column="Mail")
-        assert 'id="error_id_email_column"' in answer.text
-        assert nothing_happened()
-
     def test_an_audience_must_be_chosen_or_named_not_both(self, boss: Client) -> None:
         friends = Audience.objects.create(name="Friends")
         assert "Choose an audience, or name a new one." in upload(boss).text
-        both = upload(boss, audience=friends.pk, new_audience="Others")
-        assert "Choose an audience or name a new one, not both." in both.text
+        two = upload(boss, audience=friends.pk, new_audience="Others")
+        assert "Choose an audience or name a new one, not both." in two.text
         taken = upload(boss, new_audience="friends")
         assert "An audience with this name exists already." in taken.text
         assert nothing_happened()
 
     def test_a_dry_run_makes_no_audience(self, boss: Client) -> None:
-        answer = upload(boss, new_audience="Friends", dry_run="on")
+        answer = confirm(boss, upload(boss, new_audience="Friends")["Location"], dry_run="on")
         assert "A dry run changes nothing, so it needs an audience that exists." in answer.text
         assert not Audience.objects.exists()
+        assert not ImportJob.objects.exists()
 
     def test_the_page_wants_the_permission(self) -> None:
         client = client_of(operator("view_importjob"))
@@ -100,9 +112,79 @@ class TestRefusals:
         assert nothing_happened()
 
 
+class TestColumns:
+    def test_are_shown_with_why_and_the_first_rows_with_what_becomes_of_them(self, boss: Client) -> None:
+        check = upload(boss, new_audience="Friends")["Location"]
+        page = boss.get(check).text
+        assert "people.csv into Friends" in page
+        assert "Read as text, UTF-8, columns separated by commas." in page
+        assert '<option value="email" selected>' in page
+        assert "by the column&#x27;s name" in page
+        assert "city is <code>{{ city }}</code>" in page
+        assert page.count('<span class="mailer-label mailer-green">accepted</span>') == 1
+        assert "The address has no @-sign." in page
+        assert "The address stands in line 2 already." in page
+        assert not ImportJob.objects.exists()
+        assert not Audience.objects.exists()
+
+    def test_are_asked_for_where_none_looks_like_the_address(self, boss: Client) -> None:
+        check = upload(boss, b"who,where\nAnn,none\nBob,b@example.com\n", new_audience="Friends")["Location"]
+        assert "No column looks like the e-mail address." in boss.get(check).text
+        again = confirm(boss, check, email="who", name="", timezone="", again="1")
+        assert again.status_code == 200
+        assert again.text.count(">refused</span>") == 2
+        assert "No column looks" in confirm(boss, check, email="", name="").text
+        confirm(boss, check, email="where", name="who")
+        assert ImportJob.objects.get().mapping == {"email": "where", "name": "who", "timezone": ""}
+
+    def test_follow_the_sheet_that_is_chosen(self, boss: Client) -> None:
+        book = workbook_bytes(
+            {"May": [["email"], ["a@example.com"]], "June": [["Contact"], ["b@example.com"]]}
+        )
+        check = upload(boss, book, name="p.xlsx", new_audience="Friends")["Location"]
+        page = boss.get(check).text
+        assert "sheet &quot;May&quot; of 2" in page
+        assert "June has addresses too." in page
+        again = confirm(boss, check, sheet="June", again="1").text
+        assert "sheet &quot;June&quot; of 2" in again
+        assert '<option value="Contact" selected>' in again
+        confirm(boss, check, sheet="June", email="Contact", name="")
+        assert ImportJob.objects.get().sheet == "June"
+
+    def test_of_a_file_in_an_unknown_encoding_are_read_in_the_one_that_is_chosen(self, boss: Client) -> None:
+        content = "email,name\na@example.com,Иван\n".encode("cp1251")
+        check = upload(boss, content, new_audience="Friends")["Location"]
+        assert "hardly Windows-1252" in boss.get(check).text
+        assert "Иван" in confirm(boss, check, encoding="windows-1251", again="1").text
+        confirm(boss, check, encoding="windows-1251")
+        assert ImportJob.objects.get().encoding == "windows-1251"
+
+    def test_are_gone_with_the_file(self, boss: Client) -> None:
+        check = upload(boss, new_audience="Friends")["Location"]
+        confirm(boss, check)
+        answer = confirm(boss, check)
+        assert "The file is gone; choose it again." in answer.text
+        assert ImportJob.objects.count() == 1
+
+    def test_are_nobody_elses(self, boss: Client) -> None:
+        check = upload(boss, new_audience="Friends")["Location"]
+        other = client_of(operator("add_importjob"))
+        assert other.get(check)["Location"] == PAGE
+        assert confirm(other, check)["Location"] == PAGE
+        assert not ImportJob.objects.exists()
+
+    def test_wait_for_a_day(self, boss: Client, tmp_path: Path) -> None:
+        upload(boss, new_audience="Friends")
+        [kept] = (tmp_path / "imports" / "waiting").iterdir()
+        waiting.keep("b.csv", io.BytesIO(b"x"), now=timezone.now() + timedelta(hours=23))
+        assert kept.exists()
+        waiting.keep("c.csv", io.BytesIO(b"x"), now=timezone.now() + timedelta(hours=25))
+        assert not kept.exists()
+
+
 class TestImporting:
     def test_goes_on_to_a_page_that_follows_it_to_the_end(self, boss: Client) -> None:
-        answer = upload(boss, new_audience="Friends")
+        answer = both(boss, new_audience="Friends")
         job = ImportJob.objects.get()
         assert (answer.status_code, answer["Location"]) == (302, f"{PAGE}{job.pk}/")
         assert job.created_by is not None
@@ -115,7 +197,10 @@ class TestImporting:
         assert "hx-trigger" not in done.text
         for figure in ("<dt>rows read</dt><dd>3", "<dt>created</dt><dd>1", "<dt>refused</dt>"):
             assert figure in done.text
-        assert "<td>3</td><td>email</td>" in done.text
+        assert (
+            '<td>3</td><td><span class="mailer-label mailer-red">refused</span></td><td>email</td>'
+            in done.text
+        )
         errors = boss.get(f"{PAGE}{job.pk}/errors.csv")
         assert errors["Content-Disposition"].startswith("attachment")
         content = b"".join(errors.streaming_content).decode()  # type: ignore[attr-defined]  # a file is streamed
@@ -127,14 +212,14 @@ class TestImporting:
         assert f'<option value="{audience.pk}" selected>' in page
 
     def test_a_dry_run_says_so(self, boss: Client, audience: Audience) -> None:
-        upload(boss, audience=audience.pk, dry_run="on")
+        confirm(boss, upload(boss, audience=audience.pk)["Location"], dry_run="on")
         job = ImportJob.objects.get()
         jobs.run(job.pk, now=timezone.now())
         assert "dry run: nothing is changed" in boss.get(f"{PAGE}{job.pk}/").text
         assert Recipient.objects.count() == 5
 
     def test_every_import_stands_in_the_list(self, boss: Client, audience: Audience) -> None:
-        upload(boss, audience=audience.pk)
+        both(boss, audience=audience.pk)
         page = boss.get("/admin/campaigns/importjob/").text
         assert f'href="{PAGE}{ImportJob.objects.get().pk}/"' in page
         assert "people.csv" in page
@@ -142,5 +227,5 @@ class TestImporting:
     def test_there_are_no_errors_to_fetch_before_there_are_any(
         self, boss: Client, audience: Audience
     ) -> None:
-        upload(boss, audience=audience.pk)
+        both(boss, audience=audience.pk)
         assert boss.get(f"{PAGE}{ImportJob.objects.get().pk}/errors.csv").status_code == 404

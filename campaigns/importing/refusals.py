@@ -82,6 +82,14 @@ class Reading:
         }
         return {name: value for name, value in values.items() if value}
 
+    @classmethod
+    def of_dict(cls, values: Mapping[str, str | list[str]]) -> "Reading":
+        """What `as_dict` gave."""
+        known = {"format": ""} | {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**known)  # type: ignore[arg-type]  # as_dict wrote them
+
     def __str__(self) -> str:
         parts = [self.format, self.encoding, self.delimiter and f"columns separated by {self.delimiter}"]
         parts.append(self.member and f"unpacked {self.member}")
