@@ -1,0 +1,120 @@
+"""Real workers: a single mail does not wait behind a campaign, and comes through what it meets on the way."""
+
+import os
+import signal
+import time
+from datetime import timedelta
+
+import pytest
+from celery import current_app
+from django.db.models import F
+from redis import Redis
+
+from campaigns import actions, broker, outbound
+from campaigns.mail import send_email
+from campaigns.models import Campaign, OutboundEmail
+from campaigns.tasks import check_scheduled_campaigns
+from tests.campaign_helpers import clock
+from tests.mail_servers import SmtpServer
+from tests.workers import celery, environment, kill, wait_until
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
+
+SENDERS = ("worker", "-Q", "senders,scheduler", "-c", "4", "--loglevel", "error", "-n", "senders@%h")
+POST = ("worker", "-Q", "transactional", "-c", "1", "--loglevel", "error", "-n", "post@%h")
+
+
+@pytest.fixture(autouse=True)
+def _quick_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test before may have found the broker away."""
+    monkeypatch.setattr(broker, "_rest_until", 0.0)
+    with current_app.connection_for_write() as connection:
+        queue = connection.SimpleQueue("transactional")
+        queue.clear()
+        queue.close()
+
+
+def _status() -> str:
+    return OutboundEmail.objects.get().status
+
+
+class TestBesideACampaign:
+    def test_leaves_within_two_seconds(
+        self, campaign: Campaign, many: list[str], smtp: SmtpServer, redis: Redis
+    ) -> None:
+        env = environment(EMAIL_PORT=str(smtp.port), SMTP_RATE_LIMIT_PER_SEC="10")
+        actions.start(campaign.pk, now=clock())
+        with celery(*SENDERS, env=env), celery(*POST, env=env):
+            wait_until(lambda: len(smtp.accepted) > 30, seconds=60, what="the campaign is being sent")
+            booked = env["SMTP_RATE_LIMIT_PER_SEC"] == "10" and redis.get("mailer:rate:smtp")
+            assert booked, "the campaign has booked no rate"
+            for number in range(3):
+                began = time.monotonic()
+                reader = f"reader{number}@example.com"
+                send_email("Your new password", "Here", [reader])
+                wait_until(lambda: reader in smtp.recipients, seconds=20, what="arrived")  # noqa: B023  # called at once
+                assert time.monotonic() - began < 2
+            assert len(smtp.recipients) < len(many)
+
+
+class TestKillMinusNine:
+    def test_of_its_worker_is_made_up_for_by_the_tick(self, smtp: SmtpServer) -> None:
+        smtp.delay = 30
+        env = environment(EMAIL_PORT=str(smtp.port), LEASE_SECONDS="10")
+        with celery(*POST, env=env) as victim:
+            send_email("Hello", "Hi", ["a@example.com"])
+            wait_until(lambda: len(smtp.accepted) == 1, seconds=30, what="the mail left")
+            kill(victim)
+        smtp.delay = 0
+        OutboundEmail.objects.update(lease_until=F("lease_until") - timedelta(days=1))
+        check_scheduled_campaigns()
+        assert _status() == "unconfirmed"
+        with celery(*POST, env=env):
+            send_email("Hello", "Hi", ["b@example.com"])
+            wait_until(lambda: "b@example.com" in smtp.recipients, seconds=30, what="the next one arrived")
+        assert smtp.recipients == ["a@example.com", "b@example.com"]
+
+    def test_before_it_was_sent_costs_only_time(self, smtp: SmtpServer) -> None:
+        mail_id = send_email("Hello", "Hi", ["a@example.com"]).id
+        assert outbound.steps.claim(mail_id, "a worker that dies") is not None
+        OutboundEmail.objects.update(
+            lease_until=F("lease_until") - timedelta(days=1),
+            created_at=F("created_at") - timedelta(minutes=1),
+        )
+        with celery(*POST, env=environment(EMAIL_PORT=str(smtp.port))):
+            check_scheduled_campaigns()
+            wait_until(lambda: _status() == "sent", seconds=30, what="sent")
+        assert smtp.recipients == ["a@example.com"]
+
+
+class TestBrokerAway:
+    def test_mails_stored_meanwhile_are_found_by_the_tick(
+        self, smtp: SmtpServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as away:
+            away.setattr(broker, "_rest_until", time.monotonic() + 60)
+            for number in range(10):
+                send_email("Hello", "Hi", [f"p{number}@example.com"])
+        OutboundEmail.objects.update(created_at=F("created_at") - timedelta(minutes=1))
+        with celery(*POST, env=environment(EMAIL_PORT=str(smtp.port))):
+            check_scheduled_campaigns()
+            wait_until(lambda: len(smtp.accepted) == 10, seconds=30, what="all sent")
+        assert len(set(smtp.recipients)) == 10
+
+    def test_that_hangs_costs_a_quarter_of_a_second_once(
+        self, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        send_email("Hello", "Hi", ["warm@example.com"])
+        pid = int(redis.info("server")["process_id"])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            took = []
+            for number in range(20):
+                began = time.monotonic()
+                send_email("Hello", "Hi", [f"p{number}@example.com"])
+                took.append(time.monotonic() - began)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert max(took) < 1
+        assert sorted(took)[10] < 0.05
+        assert OutboundEmail.objects.count() == 21
