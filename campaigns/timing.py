@@ -6,6 +6,7 @@ Recipients with the same moment share batches, and a batch rests until its momen
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from django.conf import settings
 from django.db import connection
@@ -14,6 +15,8 @@ from django.db.backends.utils import CursorWrapper
 from campaigns import preflight
 from campaigns.models import Campaign
 from campaigns.moments import next_time_of_day
+
+CHUNK = 10_000  # rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +39,14 @@ def write_rows(campaign: Campaign, moments: Iterable[tuple[int, datetime | None]
 
     Without a moment a mail may leave at once. Needs a transaction; recipients that are gone are left out.
     """
+    left = iter(moments)
     with connection.cursor() as cursor:
         _make_table(cursor)
-        with cursor.copy("COPY campaigns_moment (recipient_id, not_before) FROM STDIN") as copy:
-            for row in moments:
-                copy.write_row(row)
+        # read before COPY begins: whoever yields them may be asking the database
+        while some := list(islice(left, CHUNK)):
+            with cursor.copy("COPY campaigns_moment (recipient_id, not_before) FROM STDIN") as copy:
+                for row in some:
+                    copy.write_row(row)
     return _write_rows(campaign)
 
 

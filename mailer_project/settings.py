@@ -233,6 +233,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": crontab(minute="*"),
         "options": {"expires": 55},  # a tick that nobody took in time is replaced by the next one
     },
+    "check schedules": {
+        "task": "schedules.tasks.check_schedules",
+        "schedule": crontab(minute="*"),
+        "options": {"expires": 55},
+    },
 }
 
 # --- Campaigns ----------------------------------------------------------------------------------
@@ -248,6 +253,10 @@ RETRY_BASE_SECONDS = number("RETRY_BASE_SECONDS", 60, least=1)
 ATTACHMENTS_MAX = env.int("ATTACHMENTS_MAX", default=10)
 ATTACHMENT_MAX_BYTES = env.int("ATTACHMENT_MAX_BYTES", default=5 * 1024 * 1024)
 ATTACHMENTS_MAX_TOTAL_BYTES = env.int("ATTACHMENTS_MAX_TOTAL_BYTES", default=10 * 1024 * 1024)
+
+# --- Schedules ----------------------------------------------------------------------------------
+
+SCHEDULES_PER_USER = number("SCHEDULES_PER_USER", 100, least=1)  # operators may have more
 
 # --- Imports ------------------------------------------------------------------------------------
 

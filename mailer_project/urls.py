@@ -11,6 +11,7 @@ from mailer_project import health, problems
 api: list[URLPattern | URLResolver] = [
     path("", include("users.api.urls")),
     path("", include("campaigns.api.urls")),
+    path("", include("schedules.api.urls")),
 ]
 
 urlpatterns = [

@@ -1,0 +1,1 @@
+"""Preferred times and what came of them, over REST."""

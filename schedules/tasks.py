@@ -1,0 +1,48 @@
+"""Celery's entry points of schedules; Beat's minute tick calls the first."""
+
+import logging
+
+from celery import shared_task
+from django.utils import timezone
+
+from campaigns.tasks import hint, start_campaign_send
+from schedules import broadcasting, sweeping
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task
+def check_schedules() -> None:
+    """Beat's minute tick: run what is due before the next one; each step whatever becomes of the others."""
+    errors = []
+    for step in (_sweep, _broadcast):
+        try:
+            step()
+        except Exception as error:
+            logger.exception("the step %s of schedules failed", step.__name__)
+            errors.append(error)
+    if errors:
+        raise ExceptionGroup("the tick of schedules", errors)
+
+
+def _sweep() -> None:
+    tell(sweeping.sweep(now=timezone.now()))
+
+
+def tell(swept: sweeping.Swept) -> None:
+    """Say which campaigns are to be looked at."""
+    for campaign_id in swept.campaign_ids:
+        hint(start_campaign_send, campaign_id)
+
+
+def _broadcast() -> None:
+    for broadcast_id in broadcasting.waiting():
+        hint(start_broadcast, broadcast_id)
+
+
+@shared_task(ignore_result=True)
+def start_broadcast(broadcast_id: int) -> None:
+    """Write a broadcast's ledger and begin to send."""
+    campaign_id = broadcasting.start(broadcast_id, now=timezone.now())
+    if campaign_id is not None:
+        hint(start_campaign_send, campaign_id)
