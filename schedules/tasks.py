@@ -1,8 +1,10 @@
 """Celery's entry points of schedules; Beat's minute tick calls the first."""
 
 import logging
+from functools import partial
 
 from celery import shared_task
+from django.db import transaction
 from django.utils import timezone
 
 from campaigns.tasks import hint, start_campaign_send
@@ -32,7 +34,7 @@ def _sweep() -> None:
 def tell(swept: sweeping.Swept) -> None:
     """Say which campaigns are to be looked at."""
     for campaign_id in swept.campaign_ids:
-        hint(start_campaign_send, campaign_id)
+        transaction.on_commit(partial(hint, start_campaign_send, campaign_id))
 
 
 def _broadcast() -> None:

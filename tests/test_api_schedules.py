@@ -106,6 +106,14 @@ class TestCreate:
         answer = mine.post(path_of("schedules"), {"recurrence": DAILY, "user": boss.pk})
         assert answer.json()["user"] != boss.pk
 
+    def test_makes_one_of_a_request_that_is_repeated(self, mine: APIClient) -> None:
+        body, key = {"recurrence": DAILY}, {"Idempotency-Key": "one"}
+        first = mine.post(path_of("schedules"), body, headers=key)
+        again = mine.post(path_of("schedules"), body, headers=key)
+        assert (first.status_code, again.status_code) == (201, 201)
+        assert first.json() == again.json()
+        assert Schedule.objects.count() == 1
+
     def test_needs_a_login(self) -> None:
         problem(APIClient().post(path_of("schedules"), {"recurrence": DAILY}), 401)
 

@@ -1,8 +1,10 @@
 """Preferred times: making and changing them, what comes next, what came of it."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 
+from django.db import transaction
 from django.utils import timezone
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import extend_schema, extend_schema_field
@@ -22,6 +24,7 @@ from schedules import broadcasting, outcomes, planning, sweeping, tasks, words
 from schedules.api.base import OwnedView, RecurrenceField, the_user
 from schedules.models import Schedule, ScheduleRun
 from users.api.bodies import KnownOnly
+from users.api.idempotency import CreatesOnce, once
 from users.models import User
 
 FEW = 5  # moments shown with a schedule
@@ -35,7 +38,7 @@ class MomentSerializer(serializers.Serializer[words.Shown]):
     note = serializers.CharField()
 
 
-class ScheduleSerializer(RowSerializer[Schedule]):
+class OwnScheduleSerializer(RowSerializer[Schedule]):
     """When a user wants mail, and which."""
 
     recurrence = RecurrenceField()
@@ -187,11 +190,11 @@ class BroadcastedSerializer(serializers.Serializer[Any]):
 
 
 @extend_schema(tags=["schedules"])
-class ScheduleView(OwnedView[Schedule], ModelViewSet[Schedule]):
+class ScheduleView(OwnedView[Schedule], CreatesOnce, ModelViewSet[Schedule]):
     """Preferred times. Everybody has their own; operators see all of them."""
 
     queryset = Schedule.objects.select_related("user")
-    serializer_class = ScheduleSerializer
+    serializer_class = OwnScheduleSerializer
     filter_backends = [DjangoFilterBackend, SearchFilter, OrderingFilter]
     filterset_fields = ["user", "template"]
     search_fields = ["name"]
@@ -199,7 +202,7 @@ class ScheduleView(OwnedView[Schedule], ModelViewSet[Schedule]):
     ordering = ["-id"]
     reads = OwnedView.reads | {"runs"}
 
-    @extend_schema(summary="Let it rest", request=NoteSerializer, responses=ScheduleSerializer)
+    @extend_schema(summary="Let it rest", request=NoteSerializer, responses=OwnScheduleSerializer)
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, pk: str) -> Response:
         """Pause, with a note; what is due within a minute still runs."""
@@ -209,7 +212,7 @@ class ScheduleView(OwnedView[Schedule], ModelViewSet[Schedule]):
         paused = planning.pause(schedule.pk, note=asked.validated_data["note"], now=timezone.now())
         return Response(self.get_serializer(paused).data)
 
-    @extend_schema(summary="Let it run again", request=None, responses=ScheduleSerializer)
+    @extend_schema(summary="Let it run again", request=None, responses=OwnScheduleSerializer)
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, pk: str) -> Response:
         """Go on from the next moment; what passed meanwhile is not made up for."""
@@ -235,6 +238,7 @@ class ScheduleView(OwnedView[Schedule], ModelViewSet[Schedule]):
 
     @extend_schema(summary="Run what is due now", request=None, responses={202: SweptSerializer})
     @action(detail=False, methods=["post"], url_path="send-due")
+    @once
     def send_due(self, request: Request) -> Response:
         """Do for your own schedules (an operator: for all) what the tick does each minute."""
         user = the_user(request)
@@ -266,6 +270,7 @@ class ScheduleView(OwnedView[Schedule], ModelViewSet[Schedule]):
         responses={202: BroadcastedSerializer},
     )
     @action(detail=False, methods=["post"])
+    @once
     def broadcasts(self, request: Request) -> Response:
         """Start one campaign to all users, each mail held until its user's next moment (operators)."""
         user = the_user(request)
@@ -282,7 +287,7 @@ class ScheduleView(OwnedView[Schedule], ModelViewSet[Schedule]):
             by=user,
             now=timezone.now(),
         )
-        hint(tasks.start_broadcast, broadcast.pk)
+        transaction.on_commit(partial(hint, tasks.start_broadcast, broadcast.pk))
         document = {"id": broadcast.pk, "campaign": broadcast.campaign_id}
         return Response(document, status=status.HTTP_202_ACCEPTED)
 
