@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -17,6 +18,7 @@ from django.db.models import F
 from pytest_django import Settings
 
 from campaigns import ledger
+from campaigns.ledger import rows, steps
 from campaigns.models import Batch, Campaign, DeliveryLog, Suppression
 from campaigns.providers import Line
 from campaigns.throttle import Limit
@@ -47,23 +49,24 @@ def _break_commits(
     left: list[str] = []
     real_step: Callable[..., Any] = getattr(ledger, step)
     real_commit = BaseDatabaseWrapper.commit
+    real_whole_step = steps.whole_step
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         if (not through or through in args) and next(calls) == call:
             left.extend(fates)
         return real_step(*args, **kwargs)
 
-    def commit(wrapper: BaseDatabaseWrapper) -> None:
+    def breaking(commit: Callable[[], Any]) -> Any:
         if not left:
-            real_commit(wrapper)
-            return
+            return commit()
         if left.pop(0) == "after":
-            real_commit(wrapper)
-        wrapper.connection.close()
+            commit()
+        connection.connection.close()
         raise OperationalError("the connection broke")
 
     monkeypatch.setattr(ledger, step, watched)
-    monkeypatch.setattr(BaseDatabaseWrapper, "commit", commit)
+    monkeypatch.setattr(BaseDatabaseWrapper, "commit", lambda *args: breaking(partial(real_commit, *args)))
+    monkeypatch.setattr(rows, "whole_step", lambda *args: breaking(partial(real_whole_step, *args)))
     return left
 
 

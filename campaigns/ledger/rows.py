@@ -2,24 +2,20 @@
 
 import json
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
 
 from campaigns.ledger.changes import Change, not_sent
+from campaigns.ledger.functions import IN_DOUBT
 from campaigns.ledger.leases import Lease, LeaseLost
-from campaigns.ledger.steps import Cursor, batch_step, hold, insist, lengthen, recount
+from campaigns.ledger.steps import Cursor, batch_step, hold, insist, lengthen, recount, refusals, whole_step
 from campaigns.models import Campaign
 
-# Of a delivery that left without a recorded answer, and nobody has decided about that since: it may have
-# arrived, so it must not end as one that has not.
-IN_DOUBT = """
-(delivery.doubts > 0 AND delivery.doubts > (
-    SELECT count(*) FROM campaigns_settlement AS settlement
-     WHERE settlement.delivery_id = delivery.id AND settlement.decision = 'send_again'))
-"""
+_ANSWERS = "%s::bigint[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::int[], %s::int[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +73,7 @@ def declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[int
         except (OperationalError, InterfaceError):
             # committed or not, nothing of these has left: that is their answer
             lease.unsure = True
+            connection.close()
             record(lease, [not_sent(delivery_id) for delivery_id in delivery_ids])
         else:
             lease.written()
@@ -85,19 +82,20 @@ def declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[int
 
 
 def _declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[int]:
-    with batch_step() as cursor:
-        leaving = hold(cursor, lease, running=True)
-        if leaving - write_answers(cursor, lease, leaving):
-            raise LeaseLost(lease, "what left before has no answer yet")
-        held_back = _hold_back(cursor, lease, delivery_ids)
-        if leaving or held_back:
-            recount(cursor, lease.batch_id, worked_on=bool(leaving))
-        cursor.execute(
-            "UPDATE campaigns_batch SET leaving = %s::bigint[], leaving_through = %s WHERE id = %s",
-            [[each for each in delivery_ids if each not in held_back], provider, lease.batch_id],
-        )
-        lengthen(cursor, lease)
-    return held_back
+    (held_back,) = whole_step(
+        lease,
+        f"SELECT pg_temp.declare_leaving(%s, %s, %s, %s::bigint[], %s, %s, {_ANSWERS})",
+        [
+            lease.batch_id,
+            lease.token,
+            float(settings.LEASE_SECONDS),
+            list(delivery_ids),
+            provider,
+            lease.unsure,
+            *_columns(lease.answers.values()),
+        ],
+    )
+    return set(held_back)
 
 
 def record(lease: Lease, changes: Sequence[Change] = ()) -> None:
@@ -190,82 +188,28 @@ def _row(values: tuple[Any, ...]) -> Row:
     return Row(*(*plain, json.loads(attributes), suppressed))
 
 
-def _hold_back(cursor: Cursor, lease: Lease, delivery_ids: Sequence[int]) -> set[int]:
-    """Settle those of these rows that must not be mailed any more, and return their ids.
-
-    Raises LeaseLost unless every row is as this worker has read it, open and of this batch.
-    """
-    cursor.execute(
-        """
-        SELECT count(*),
-               coalesce(array_agg(delivery.id) FILTER (WHERE suppression.email IS NOT NULL
-                                                          OR delivery.recipient_id IS NULL), '{}')
-          FROM campaigns_deliverylog AS delivery
-          LEFT JOIN campaigns_suppression AS suppression ON suppression.email = lower(delivery.email)
-         WHERE delivery.id = ANY(%s::bigint[]) AND delivery.batch_id = %s
-           AND delivery.status IN ('pending', 'deferred')
-        """,
-        [list(delivery_ids), lease.batch_id],
-    )
-    open_rows, held_back = cursor.fetchone() or (0, [])
-    if open_rows != len(delivery_ids):
-        raise LeaseLost(lease, f"{open_rows} of {len(delivery_ids)} rows are as it read them")
-    if held_back:
-        _rule_out_now(cursor, held_back)
-    return set(held_back)
+def _write(cursor: Cursor, lease: Lease, changes: Collection[Change]) -> None:
+    """Write these changes in a step that holds the batch. Raises LeaseLost unless every row is open."""
+    ids = [change.delivery_id for change in changes]
+    with refusals(lease):
+        cursor.execute(
+            f"SELECT pg_temp.write_answers(%s, %s::bigint[], {_ANSWERS})",
+            [lease.batch_id, ids, *_columns(changes)],
+        )
 
 
-def _rule_out_now(cursor: Cursor, delivery_ids: Sequence[int]) -> None:
-    cursor.execute(
-        f"""
-        UPDATE campaigns_deliverylog AS delivery
-           SET status = CASE WHEN {IN_DOUBT} THEN 'unconfirmed'
-                             WHEN suppression.email IS NULL THEN 'cancelled' ELSE 'suppressed' END,
-               reason = coalesce('the address is suppressed: ' || suppression.reason,
-                                 'the recipient was deleted'),
-               not_before = NULL
-          FROM campaigns_deliverylog AS asked
-          LEFT JOIN campaigns_suppression AS suppression ON suppression.email = lower(asked.email)
-         WHERE asked.id = ANY(%s::bigint[]) AND delivery.id = asked.id
-        """,  # noqa: S608  # a constant of this module
-        [list(delivery_ids)],
-    )
-
-
-def _write(cursor: Cursor, lease: Lease, changes: Sequence[Change]) -> None:
-    cursor.execute(
-        f"""
-        UPDATE campaigns_deliverylog AS delivery
-           SET status = CASE WHEN change.status IN ('failed', 'suppressed', 'cancelled') AND {IN_DOUBT}
-                             THEN 'unconfirmed' ELSE change.status END,
-               reason = change.reason,
-               not_before = clock_timestamp() + change.again_after * interval '1 second',
-               provider_message_id = change.provider_message_id,
-               attempts = delivery.attempts + change.attempts, doubts = delivery.doubts + change.doubts,
-               provider = CASE WHEN change.attempts > 0 THEN batch.leaving_through
-                               ELSE delivery.provider END,
-               attempted_at = CASE WHEN change.attempts > 0 THEN clock_timestamp()
-                                   ELSE delivery.attempted_at END,
-               sent_at = CASE WHEN change.status = 'sent' THEN clock_timestamp() END
-          FROM campaigns_batch AS batch,
-               unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::int[], %s::int[])
-            AS change(id, status, reason, provider_message_id, again_after, attempts, doubts)
-         WHERE delivery.id = change.id AND delivery.batch_id = batch.id AND batch.id = %s
-           AND delivery.status IN ('pending', 'deferred')
-        """,  # noqa: S608  # a constant of this module
-        [*(list(column) for column in zip(*map(_columns, changes), strict=True)), lease.batch_id],
-    )
-    if cursor.rowcount != len(changes):
-        raise LeaseLost(lease, f"{cursor.rowcount} of {len(changes)} rows are as it read them")
-
-
-def _columns(change: Change) -> tuple[int, str, str, str, float | None, int, int]:
-    return (
-        change.delivery_id,
-        change.status.value,
-        change.reason.replace("\0", ""),
-        change.provider_message_id.replace("\0", ""),
-        None if change.again_after is None else change.again_after.total_seconds(),
-        change.attempts,
-        change.doubts,
-    )
+def _columns(changes: Iterable[Change]) -> list[list[Any]]:
+    """Return the changes as the columns of _ANSWERS."""
+    rows = [
+        (
+            change.delivery_id,
+            change.status.value,
+            change.reason.replace("\0", ""),
+            change.provider_message_id.replace("\0", ""),
+            None if change.again_after is None else change.again_after.total_seconds(),
+            change.attempts,
+            change.doubts,
+        )
+        for change in changes
+    ]
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(7)]

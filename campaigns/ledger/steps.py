@@ -1,14 +1,15 @@
 """What the ledger's steps are made of."""
 
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import psycopg
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
+from campaigns.ledger.functions import COUNTED, HELD, LOST, equipped
 from campaigns.ledger.leases import CampaignHeld, Hold, Lease, LeaseLost
 from campaigns.models import CampaignStatus
 
@@ -19,17 +20,38 @@ _RECONNECT_SECONDS = 0.5
 
 @contextmanager
 def batch_step() -> Iterator[Cursor]:
-    """One short transaction; every step locks its batch first, so that steps cannot deadlock.
+    """One short transaction; every step locks its batch first, so that steps cannot deadlock."""
+    raw = equipped()
+    with transaction.atomic(), connection.wrap_database_errors, psycopg.Cursor(raw) as cursor:
+        yield cursor
 
-    Its statements are prepared, once per connection: planning them costs more than running them, and
-    Django's own cursors cannot do it.
+
+def whole_step(lease: Lease, statement: str, values: Sequence[object]) -> tuple[Any, ...]:
+    """Do a step that is one statement, and its own transaction, and return the row it answers.
+
+    Raises LeaseLost and CampaignHeld where the function it calls does.
     """
-    with transaction.atomic():
-        connection.ensure_connection()
-        raw = connection.connection
-        raw.prepare_threshold = 0
-        with connection.wrap_database_errors, psycopg.Cursor(raw) as cursor:
-            yield cursor
+    raw = equipped()
+    # inside somebody's transaction, a refusal is to undo no more than this step
+    undone = transaction.atomic() if connection.in_atomic_block else nullcontext()
+    with undone, connection.wrap_database_errors, psycopg.Cursor(raw) as cursor, refusals(lease):
+        cursor.execute(statement, values)
+        row: tuple[Any, ...] = cursor.fetchone() or ()
+        return row
+
+
+@contextmanager
+def refusals(lease: Lease) -> Iterator[None]:
+    """Raise LeaseLost or CampaignHeld where a function of the session refuses the step."""
+    try:
+        yield
+    except psycopg.Error as error:
+        why = error.diag.message_primary or ""
+        if error.sqlstate == LOST:
+            raise LeaseLost(lease, why) from error
+        if error.sqlstate == HELD:
+            raise CampaignHeld(why) from error
+        raise
 
 
 def insist(lease: Hold, step: Callable[[Cursor], None]) -> None:
@@ -114,19 +136,11 @@ def recount(cursor: Cursor, batch_id: int, *, worked_on: bool = True) -> None:
     `worked_on` says whether a worker did it, which counts in the speed that the status shows.
     """
     cursor.execute(
-        """
+        f"""
         UPDATE campaigns_batch
-           SET (pending, deferred, sent, failed, suppressed, unconfirmed, cancelled) = (
-                   SELECT count(*) FILTER (WHERE status = 'pending'),
-                          count(*) FILTER (WHERE status = 'deferred'),
-                          count(*) FILTER (WHERE status = 'sent'),
-                          count(*) FILTER (WHERE status = 'failed'),
-                          count(*) FILTER (WHERE status = 'suppressed'),
-                          count(*) FILTER (WHERE status = 'unconfirmed'),
-                          count(*) FILTER (WHERE status = 'cancelled')
-                     FROM campaigns_deliverylog WHERE batch_id = campaigns_batch.id),
+           SET {COUNTED},
                recorded_at = CASE WHEN %s THEN clock_timestamp() ELSE recorded_at END
          WHERE id = %s
-        """,
+        """,  # noqa: S608  # a constant of ours
         [worked_on, batch_id],
     )
