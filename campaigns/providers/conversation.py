@@ -20,6 +20,7 @@ from campaigns.retries import Stage, smtp_reply
 DOT_TIMEOUT = 60.0
 IMPLICIT_TLS_PORT = 465
 FAREWELL_SECONDS = 2.0  # for an answer that nobody needs
+TLS_RECORD = 16_384  # octets (RFC 8446 §5.1)
 IDLE_SECONDS = 5.0  # unused for longer, a connection is asked whether it still stands
 _EXPECTED = {Stage.MAIL: (250,), Stage.RCPT: (250, 251), Stage.DATA: (354,)}
 
@@ -121,9 +122,7 @@ class Conversation:
         if self._begun not in (None, envelope):
             raise ValueError(f"{self._begun} was announced, not {envelope}")
         self._open(envelope)
-        self._write(Stage.DATA, content)
-        # the dot goes out on its own: an error before this line means that the mail was not complete
-        self._write(Stage.DOT, b".\r\n" + self._announcement(following))
+        self._write_mail(content, b".\r\n" + self._announcement(following))
         self.mails += 1
         code, text = self._answer_to_the_dot()
         if not 200 <= code < 300:
@@ -200,6 +199,19 @@ class Conversation:
         if code == 421:
             self.hang_up()
         return code, text
+
+    def _write_mail(self, content: bytes, dot: bytes) -> None:
+        """Write the content and the dot that ends it; only once the dot is being written is it in doubt.
+
+        Written in pieces of a TLS record: of one that was not written whole, nothing can be read.
+        """
+        octets, written = content + dot, 0
+        try:
+            while written < len(octets):
+                written += self._socket.send(octets[written : written + TLS_RECORD])
+        except OSError as error:
+            self.hang_up()
+            raise Broken(Stage.DOT if written > len(content) else Stage.DATA, error) from error
 
     def _write(self, stage: Stage, octets: bytes) -> None:
         if self._client.sock is None:
