@@ -92,7 +92,7 @@ class Sending(Generic[H]):
         try:
             self._wait(wait)
             if not self.provider.is_ready():
-                self._record()  # connecting may take its time
+                self.record()  # connecting may take its time
                 self.provider.open()
             held_back = self.steps.declare(
                 self.lease, [letter.delivery_id for letter in group], self.provider.name
@@ -114,7 +114,8 @@ class Sending(Generic[H]):
         if answer.trouble:
             raise answer.trouble
 
-    def _record(self) -> None:
+    def record(self) -> None:
+        """Write the answers that are known, if there are any."""
         if self.lease.answers:
             self.steps.record(self.lease)
 
@@ -123,7 +124,7 @@ class Sending(Generic[H]):
         until = time.monotonic() + seconds
         self._look()
         if seconds > LONG_WAIT:
-            self._record()
+            self.record()
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(left, LOOK_SECONDS))  # the rate limit's time has to pass
             self._look()
@@ -186,7 +187,7 @@ def send_through(
             letters = sending.left(letters)
             if not letters or _is_worth_waiting(trouble):
                 break
-            sending.steps.record(sending.lease)  # before anything else is tried, which may take its time
+            sending.record()  # before anything else is tried, which may take its time
     if letters:
         raise _soonest(troubles)
 
