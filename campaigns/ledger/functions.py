@@ -34,18 +34,24 @@ COUNTED = """
       FROM campaigns_deliverylog WHERE batch_id = campaigns_batch.id)
 """
 
+# The answers as they are handed over: an array of objects, see `rows._as_json`.
+_CHANGES = """
+json_to_recordset(answers) AS change(
+    id bigint, status text, reason text, provider_message_id text, again_after float8,
+    attempts int, doubts int)
+"""
+
 # Writes the answers of those that are `awaited`, all of them or none, in a step that holds the batch.
 _WRITE_ANSWERS = f"""
 CREATE OR REPLACE FUNCTION pg_temp.write_answers(
-    the_batch bigint, awaited bigint[], answered bigint[], statuses text[], reasons text[],
-    provider_ids text[], waits float8[], tries int[], in_doubt int[]
+    the_batch bigint, awaited bigint[], answers json
 ) RETURNS void LANGUAGE plpgsql SET enable_seqscan TO off AS $$
 DECLARE
     expected bigint;
     written bigint;
     through text;
 BEGIN
-    SELECT count(*) INTO expected FROM unnest(answered) AS id WHERE id = ANY(awaited);
+    SELECT count(*) INTO expected FROM {_CHANGES} WHERE id = ANY(awaited);
     SELECT leaving_through INTO through FROM campaigns_batch WHERE id = the_batch;
     UPDATE campaigns_deliverylog AS delivery
        SET status = CASE WHEN change.status IN ('failed', 'suppressed', 'cancelled') AND {IN_DOUBT}
@@ -58,8 +64,7 @@ BEGIN
            attempted_at = CASE WHEN change.attempts > 0 THEN clock_timestamp()
                                ELSE delivery.attempted_at END,
            sent_at = CASE WHEN change.status = 'sent' THEN clock_timestamp() END
-      FROM unnest(answered, statuses, reasons, provider_ids, waits, tries, in_doubt)
-        AS change(id, status, reason, provider_message_id, again_after, attempts, doubts)
+      FROM {_CHANGES}
      WHERE delivery.id = change.id AND change.id = ANY(awaited) AND delivery.batch_id + 0 = the_batch
        AND delivery.status IN ('pending', 'deferred');
     GET DIAGNOSTICS written = ROW_COUNT;
@@ -73,14 +78,14 @@ END $$;
 # Declares: see `ledger.declare`. Returns those of `ids` that are held back.
 _DECLARE = f"""
 CREATE OR REPLACE FUNCTION pg_temp.declare_leaving(
-    the_batch bigint, token bigint, lease_seconds float8, ids bigint[], through text, unsure boolean,
-    answered bigint[], statuses text[], reasons text[], provider_ids text[], waits float8[], tries int[],
-    in_doubt int[]
+    the_batch bigint, token bigint, lease_seconds float8, ids bigint[], through text, answers json,
+    unsure boolean
 ) RETURNS bigint[] LANGUAGE plpgsql SET enable_seqscan TO off AS $$
 DECLARE
     left_before bigint[];
     in_time boolean;
     campaign_status text;
+    given bigint;
     awaited bigint;
     open_rows bigint;
     held_back bigint[];
@@ -99,15 +104,14 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = '{LOST}', MESSAGE = 'its lease ran out or was taken back';
     END IF;
 
-    SELECT count(*) INTO awaited FROM unnest(answered) AS id WHERE id = ANY(left_before);
-    IF awaited <> cardinality(answered) AND NOT unsure THEN
+    SELECT count(*), count(*) FILTER (WHERE id = ANY(left_before)) INTO given, awaited FROM {_CHANGES};
+    IF awaited <> given AND NOT unsure THEN
         RAISE EXCEPTION USING ERRCODE = '{LOST}',
-            MESSAGE = format('%s of %s answers were awaited', awaited, cardinality(answered));
+            MESSAGE = format('%s of %s answers were awaited', awaited, given);
     ELSIF awaited <> cardinality(left_before) THEN
         RAISE EXCEPTION USING ERRCODE = '{LOST}', MESSAGE = 'what left before has no answer yet';
     ELSIF awaited > 0 THEN
-        PERFORM pg_temp.write_answers(the_batch, left_before, answered, statuses, reasons,
-                                      provider_ids, waits, tries, in_doubt);
+        PERFORM pg_temp.write_answers(the_batch, left_before, answers);
     END IF;
 
     SELECT count(*),
