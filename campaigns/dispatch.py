@@ -73,7 +73,7 @@ def build_ledger(campaign_id: int, *, now: datetime) -> None:
                 return  # whoever starts it writes its rows: `start_with_moments`
             preflight.check(campaign)
             by_zone = campaign.timing == Timing.RECIPIENT_LOCAL
-            _freeze(campaign, timing.write_rows_by_zone if by_zone else _write_rows, now)
+            _freeze(campaign, timing.write_rows_by_zone if by_zone else timing.write_rows_at_once, now)
     except preflight.CampaignNotReady as problem:
         _fail(campaign_id, str(problem), now)
 
@@ -104,37 +104,6 @@ def _freeze(campaign: Campaign, write_rows: Callable[[Campaign], int], now: date
     campaign.ledger_built_at = now
     campaign.ledger_size = write_rows(campaign)
     campaign.save(update_fields=["subject", "html", "text", "ledger_built_at", "ledger_size"])
-
-
-def _write_rows(campaign: Campaign) -> int:
-    """Write the batches and their rows, and return how many rows."""
-    domain = preflight.sender_of(campaign).email.rpartition("@")[2]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH numbered AS MATERIALIZED (
-                SELECT id, email, (row_number() OVER (ORDER BY id) - 1) / %(batch_size)s + 1 AS number
-                  FROM campaigns_recipient WHERE audience_id = %(audience)s
-            ), batches AS (
-                INSERT INTO campaigns_batch (campaign_id, number, size, pending)
-                SELECT %(campaign)s, number, count(*), count(*)
-                  FROM numbered GROUP BY number ORDER BY number
-                RETURNING id, number
-            )
-            INSERT INTO campaigns_deliverylog (campaign_id, batch_id, recipient_id, email, message_id)
-            SELECT %(campaign)s, batches.id, numbered.id, numbered.email,
-                   gen_random_uuid() || '@' || %(domain)s
-              FROM numbered JOIN batches USING (number)
-             ORDER BY numbered.id
-            """,
-            {
-                "batch_size": settings.CAMPAIGN_BATCH_SIZE,
-                "audience": campaign.audience_id,
-                "campaign": campaign.pk,
-                "domain": domain,
-            },
-        )
-        return int(cursor.rowcount)
 
 
 def next_batches(campaign_id: int) -> list[int]:
