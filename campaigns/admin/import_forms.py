@@ -84,6 +84,9 @@ class CheckForm(forms.Form):
             self._offer("sheet", [(name, name) for name in seen.reading.sheets], seen.reading.sheet)
         if seen is not None and not seen.reading.encoding:
             del self.fields["encoding"]
+        elif seen is not None and not self.initial.get("encoding"):
+            as_found = ("", f"found out: {seen.reading.encoding}")
+            self._offer("encoding", [as_found, *((name, name) for name in CHOICES)], "")
         found = {found.field: found for found in seen.fields} if seen else {}
         columns = [(name, name) for name in seen.columns] if seen else []
         for field in FIELDS:

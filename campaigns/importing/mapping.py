@@ -11,6 +11,7 @@ from campaigns.importing.refusals import ImportRefused, Line
 
 FIELDS = ("email", "name", "timezone")
 SPELLINGS = Path(__file__).parent / "spellings"
+BY_NAME, NO_NAME = "by the column's name", "no column has such a name"
 MOST = 0.5  # of the first rows
 
 # What a report of refused rows puts before the original columns; it can be corrected and imported again.
@@ -42,13 +43,11 @@ def resolve(names: Sequence[str], explicit: Mapping[str, str], sample: Iterable[
     no column, or more than one, looks like the address.
     """
     chosen = _explicit(names, explicit)
-    reasons = dict.fromkeys(chosen, "as you said")
+    reasons = {name: _reason(names, name, position) for name, position in chosen.items()}
     for name in FIELDS:
         if name not in explicit:
             chosen[name] = _guess(names, name, taken=chosen.values())
-            reasons[name] = (
-                "by the column's name" if chosen[name] is not None else "no column has such a name"
-            )
+            reasons[name] = BY_NAME if chosen[name] is not None else NO_NAME
     if "email" not in explicit:
         chosen["email"], reasons["email"] = _checked(names, chosen, sample, reasons["email"])
     if chosen["email"] is None:
@@ -122,6 +121,13 @@ def _guess(names: Sequence[str], name: str, *, taken: Iterable[int | None]) -> i
         if found:
             return found[0]
     return None
+
+
+def _reason(names: Sequence[str], name: str, position: int | None) -> str:
+    """Why a field is where somebody said: for the name's sake, or only because it was said."""
+    if position is None:
+        return "as you said"
+    return BY_NAME if _normal(names[position]) in _spellings(name) else "as you said"
 
 
 def _checked(
