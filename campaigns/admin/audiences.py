@@ -3,19 +3,25 @@
 from typing import Any
 from urllib.parse import urlencode
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponseRedirect, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
+from django.utils.http import content_disposition_header
 from django.utils.safestring import SafeString
+from django.views.decorators.http import require_GET
 
 from campaigns import audiences
 from campaigns.admin.fields import Checked, LineField
 from campaigns.admin.large import Large, SortedList
 from campaigns.admin.searching import with_address
+from campaigns.exporting.exports import EXTENSIONS, TooManyRows, export
 from campaigns.models import Audience, Campaign, Recipient
 from users.admin import ChoosesTimezone
 from users.admin_theme import ModelAdmin, ModelForm, RelatedFieldListFilter
@@ -30,6 +36,23 @@ def recipient_counts(audience_ids: list[int]) -> dict[int, int]:
         .annotate(Count("pk"))
     )
     return dict(counted)
+
+
+def export_page(request: HttpRequest, audience_id: int, extension: str) -> HttpResponseBase:
+    """All recipients of an audience as a file; rows are read as they are sent."""
+    if not request.user.has_perm("campaigns.view_recipient"):
+        raise PermissionDenied
+    audience = get_object_or_404(Audience, pk=audience_id)
+    try:
+        found = export(audience, extension)
+    except TooManyRows as error:
+        messages.error(request, str(error))
+        return HttpResponseRedirect(reverse("admin:campaigns_audience_change", args=[audience.pk]))
+    return StreamingHttpResponse(
+        found.pieces,
+        content_type=found.media_type,
+        headers={"Content-Disposition": content_disposition_header(True, found.name) or ""},
+    )
 
 
 class AudienceList(SortedList):
@@ -53,6 +76,7 @@ class AudienceAdmin(ModelAdmin[Audience]):
     search_fields = ("name",)
     readonly_fields = ("recipient_total", "created_at")
     change_form_outer_before_template = "admin/campaigns/audience/links.html"
+    actions = ("export_csv", "export_xlsx")
 
     def get_fields(self, request: HttpRequest, obj: Audience | None = None) -> tuple[str, ...]:
         """A new audience has no recipients yet, nor a date."""
@@ -61,6 +85,43 @@ class AudienceAdmin(ModelAdmin[Audience]):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """The list that counts."""
         return AudienceList
+
+    def get_urls(self) -> list[URLPattern]:
+        """The files of an audience beside its page."""
+        wrap = self.admin_site.admin_view
+        exports = [
+            path(
+                f"<int:audience_id>/recipients.{extension}",
+                wrap(require_GET(export_page)),
+                {"extension": extension},
+                name=f"audience_{extension}",
+            )
+            for extension in EXTENSIONS
+        ]
+        return [*exports, *super().get_urls()]
+
+    @admin.action(description="Export the recipients as CSV", permissions=["export"])
+    def export_csv(self, request: HttpRequest, queryset: "QuerySet[Audience]") -> HttpResponseBase | None:
+        """The chosen audience as CSV."""
+        return self._export(request, queryset, "csv")
+
+    @admin.action(description="Export the recipients as XLSX", permissions=["export"])
+    def export_xlsx(self, request: HttpRequest, queryset: "QuerySet[Audience]") -> HttpResponseBase | None:
+        """The chosen audience as a workbook."""
+        return self._export(request, queryset, "xlsx")
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        """Whoever may look at recipients may take them along."""
+        return request.user.has_perm("campaigns.view_recipient")
+
+    def _export(
+        self, request: HttpRequest, queryset: "QuerySet[Audience]", extension: str
+    ) -> HttpResponseBase | None:
+        chosen = list(queryset[:2])
+        if len(chosen) == 1:
+            return export_page(request, chosen[0].pk, extension)
+        self.message_user(request, "Choose one audience; each is a file of its own.", messages.WARNING)
+        return None
 
     @admin.display(description="recipients")
     def recipient_total(self, audience: Audience) -> SafeString:

@@ -1,13 +1,22 @@
 """Audiences and their recipients."""
 
+from django.http import StreamingHttpResponse
+from django.shortcuts import get_object_or_404
+from django.utils.http import content_disposition_header
 from django_filters.rest_framework import DjangoFilterBackend
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.filters import OrderingFilter, SearchFilter
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
 from rest_framework.viewsets import ModelViewSet
 
 from campaigns import audiences
 from campaigns.api.base import OperatorView, RowSerializer
 from campaigns.api.fields import single_line
+from campaigns.api.renderers import CsvRenderer, XlsxRenderer
+from campaigns.exporting.exports import export
+from campaigns.exporting.files import FORMATS
 from campaigns.models import Audience, Recipient
 from users.api.idempotency import CreatesOnce
 
@@ -60,3 +69,25 @@ class RecipientView(CreatesOnce, OperatorView[Recipient], ModelViewSet[Recipient
     search_fields = ["email", "name"]
     ordering_fields = ["id", "email", "created_at"]
     ordering = ["id"]
+    verbs = {"export": "view"}
+
+    @extend_schema(
+        summary="All recipients of an audience as a file, which imports again as it is",
+        responses={(200, kind): OpenApiTypes.BINARY for kind, _ in FORMATS.values()},
+    )
+    def export(self, request: Request, pk: int, extension: str) -> StreamingHttpResponse:
+        """Stream the file; rows are read as they are sent."""
+        found = export(get_object_or_404(Audience, pk=pk), extension)
+        return StreamingHttpResponse(
+            found.pieces,
+            content_type=found.media_type,
+            headers={"Content-Disposition": content_disposition_header(True, found.name) or ""},
+        )
+
+    def get_renderers(self) -> list[BaseRenderer]:
+        """Offer the formats of a file where there is one."""
+        return (
+            [CsvRenderer(), XlsxRenderer(), JSONRenderer()]
+            if self.action == "export"
+            else super().get_renderers()
+        )

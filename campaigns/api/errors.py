@@ -12,6 +12,7 @@ from rest_framework.views import APIView
 
 from campaigns.actions import CampaignEnded, NoLongerEditable, QueueAway
 from campaigns.composing import CannotRender, TemplateRefused
+from campaigns.exporting.exports import TooManyRows
 from campaigns.importing.refusals import ImportRefused
 from campaigns.lifecycle import TransitionRefused
 from campaigns.models import CampaignStatus
@@ -82,6 +83,8 @@ def _translated(exc: Exception) -> Exception:
             return ValidationError({"context": [str(exc)]}, "cannot_render")
         case ModelValidationError():
             return ValidationError(as_serializer_error(exc))
+        case TooManyRows():
+            return Conflict(str(exc), "too_many_rows")
         case QueueAway():
             return QueueUnavailable(str(exc))
         case ObjectDoesNotExist():

@@ -21,6 +21,7 @@ from rest_framework.response import Response
 from campaigns import tasks
 from campaigns.api.base import OperatorView, RowSerializer
 from campaigns.api.fields import ObjectField
+from campaigns.api.renderers import CsvRenderer
 from campaigns.importing import jobs
 from campaigns.importing.preview import ACCEPTED, Found, Preview, Shown, preview
 from campaigns.importing.reading import EXTENSIONS
@@ -171,13 +172,6 @@ class PreviewSerializer(serializers.Serializer[Preview]):
     mapping = FoundSerializer(many=True, source="fields")
     attributes = serializers.DictField(child=serializers.CharField(), help_text="Column: name in templates.")
     rows = ShownSerializer(many=True)
-
-
-class CsvRenderer(BaseRenderer):
-    """Lets a client ask for text/csv; the file is sent as it is stored."""
-
-    media_type = "text/csv"
-    format = "csv"
 
 
 @extend_schema(tags=["imports"])

@@ -12,6 +12,7 @@ from campaigns.api.imports import ImportView
 from campaigns.api.providers import ProvidersStatusView
 from campaigns.api.suppressions import SuppressionView
 from campaigns.api.templates import TemplateView
+from campaigns.exporting.exports import EXTENSIONS
 
 router = SimpleRouter()
 router.register("audiences", AudienceView)
@@ -26,6 +27,15 @@ router.register("suppressions", SuppressionView)
 
 urlpatterns = [
     path("imports/<int:pk>/errors.csv", ImportView.as_view({"get": "errors_csv"})),
+    *(
+        path(
+            f"audiences/<int:pk>/recipients.{extension}",
+            RecipientView.as_view({"get": "export"}),
+            {"extension": extension},
+            name=f"recipients-{extension}",
+        )
+        for extension in EXTENSIONS
+    ),
     path("providers/status/", ProvidersStatusView.as_view(), name="providers-status"),
     *router.urls,
 ]
