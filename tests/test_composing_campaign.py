@@ -102,7 +102,8 @@ def form(campaign: Campaign, **changed: object) -> dict[str, object]:
     return {
         "name": campaign.name, "audience": campaign.audience_id, "template": campaign.template_id,
         "variables": "{}", "from_email": "", "from_name": "", "reply_to": "", "link_parameters": "{}",
-        "headers": "{}", "timezone": campaign.timezone, **changed,
+        "headers": "{}", "timezone": campaign.timezone,
+        "timing": campaign.timing, **changed,
     }  # fmt: skip
 
 

@@ -27,6 +27,11 @@ class TestATextMadeFromHtml:
     def test_keeps_words_blocks_and_links(self, html: str, text: str) -> None:
         assert plain_text_template(html) == text
 
+    @pytest.mark.parametrize("beginning", ["<!--", "<a ", "</a ", "<!x", "<?"])
+    def test_comes_to_an_end_with_what_never_does(self, beginning: str) -> None:
+        # the standard library's HTMLParser needs minutes for each
+        assert plain_text_template("Hi" + beginning * 50_000) == "Hi\n"
+
     @pytest.mark.parametrize(
         "html",
         [

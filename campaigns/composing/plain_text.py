@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
+from html import unescape
 
 from campaigns.composing.grammar import HTML
+from campaigns.composing.tags import VOID, EndTag, Tag, Words, scan
 
 _BRACES = re.compile(r"\{[{%#]")
 _MARKER = re.compile("\ue000(\\d+)\ue001")
@@ -22,9 +23,14 @@ def plain_text_template(html: str) -> str:
     """
     constructs: list[str] = []
     reader = _Reader()
-    for piece in _without_constructs(html, constructs):
-        reader.feed(piece)
-    reader.close()
+    for each in scan("".join(_without_constructs(html, constructs))):
+        match each:
+            case Tag():
+                reader.begin(each)
+            case EndTag():
+                reader.end(each.name)
+            case Words():
+                reader.read(each.text)
     # braces that were written as entities are words to show, not constructs
     text = _BRACES.sub(lambda match: f"{{{{ '{match.group()}' }}}}", reader.text())
     return _MARKER.sub(lambda match: constructs[int(match.group(1))], text) + "\n"
@@ -44,49 +50,46 @@ def _without_constructs(html: str, constructs: list[str]) -> Iterator[str]:
             yield value.replace("\ue000", "\ufffd")
 
 
-class _Reader(HTMLParser):
+class _Reader:
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
         self._pieces: list[str] = []
         self._links: list[str] = []
         self._hidden: list[str] = []  # the open elements from the first silent one inwards
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        if (
-            self._hidden
-            or tag in _SILENT
-            or "display:none" in (given.get("style") or "").lower().replace(" ", "")
-        ):
-            if tag not in ("br", "hr", "img", "meta", "link", "input"):
-                self._hidden.append(tag)
-        elif tag == "a":
-            self._links.append(given.get("href") or "")
-        elif tag == "img":
-            self._pieces.append(given.get("alt") or "")
-        elif tag in _BLOCKS:
+    def begin(self, tag: Tag) -> None:
+        style = _attribute(tag, "style").lower().replace(" ", "")
+        if self._hidden or tag.name in _SILENT or "display:none" in style:
+            if tag.name not in VOID:
+                self._hidden.append(tag.name)
+        elif tag.name == "a":
+            self._links.append(_attribute(tag, "href"))
+        elif tag.name == "img":
+            self._pieces.append(_attribute(tag, "alt"))
+        elif tag.name in _BLOCKS:
             self._pieces.append("\n")
-        elif tag == "td":
+        elif tag.name == "td":
             self._pieces.append(" ")
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)  # HTML knows no <p/>, and <br/> is one line break
-
-    def handle_endtag(self, tag: str) -> None:
+    def end(self, name: str) -> None:
         if self._hidden:
-            if tag in self._hidden:
-                del self._hidden[len(self._hidden) - 1 - self._hidden[::-1].index(tag) :]
-        elif tag == "a" and self._links:
+            if name in self._hidden:
+                del self._hidden[len(self._hidden) - 1 - self._hidden[::-1].index(name) :]
+        elif name == "a" and self._links:
             address = self._links.pop()
             if address and not address.startswith("#"):
                 self._pieces.append(f" ({address})")
-        elif tag in _BLOCKS:
+        elif name in _BLOCKS:
             self._pieces.append("\n")
 
-    def handle_data(self, data: str) -> None:
+    def read(self, words: str) -> None:
         if not self._hidden:
-            self._pieces.append(re.sub(r"\s+", " ", data))
+            self._pieces.append(re.sub(r"\s+", " ", unescape(words)))
 
     def text(self) -> str:
         lines = (re.sub(r" {2,}", " ", line).strip() for line in "".join(self._pieces).split("\n"))
         return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+def _attribute(tag: Tag, name: str) -> str:
+    value = tag.attributes.get(name)
+    return unescape(value.text) if value else ""

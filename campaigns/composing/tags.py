@@ -16,7 +16,7 @@ FILLER = "\ue000"  # stands for each character of a construct: HTML has no use f
 _NAME = re.compile(r"[a-zA-Z][^\s/>]*")
 _ATTRIBUTE = re.compile(r"""[\s/]*(=?[^\s/>=]+)(?:\s*=\s*(?=([^\s>]))([^\s>"'][^\s>]*)?)?|[\s/]*=""")
 _RAW = frozenset(("iframe", "noembed", "noframes", "script", "style", "textarea", "title", "xmp"))
-_VOID = frozenset(
+VOID = frozenset(
     ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr")
 )
 _CLOSE_BY_THEMSELVES = frozenset(
@@ -160,7 +160,7 @@ def read_tags(source: str, *, has_constructs: bool = True) -> Tags:
             case Tag(name=name):
                 tags.starts.append(each)
                 tags.order.append(len(tags.starts) - 1)
-                opened[name] += name not in _VOID and name not in _CLOSE_BY_THEMSELVES
+                opened[name] += name not in VOID and name not in _CLOSE_BY_THEMSELVES
                 tags.depth = max(tags.depth, opened.total())
             case EndTag(name=name):
                 tags.order.append(name)
