@@ -13,6 +13,7 @@ from campaigns.attachments import AttachmentRefused
 from campaigns.models import Attachment, Campaign, EmailTemplate
 from tests.admin_helpers import client_of, superuser
 from tests.api_helpers import faults, path_of
+from users.models import User
 
 pytestmark = pytest.mark.django_db
 
@@ -70,6 +71,20 @@ class TestApi:
         found = faults(upload(api, template, "a.txt", b"x" * 101))
         assert found == {"file": "a.txt: it has 101 bytes; 1 to 100 are allowed."}
         assert not Attachment.objects.exists()
+
+    @pytest.mark.parametrize("account", [None, "reader@example.com"])
+    def test_is_for_operators(self, template: EmailTemplate, account: str | None) -> None:
+        client = APIClient()
+        if account:
+            client.force_authenticate(User.objects.create_user(account, "pass-word-4"))
+        kept = attachments.add(template, "a.txt", b"x")
+        answers = [
+            upload(client, template, "b.txt", b"x"),
+            client.get(path_of("attachments")),
+            client.delete(path_of("attachments", kept.pk)),
+        ]
+        assert {answer.status_code for answer in answers} == {403 if account else 401}
+        assert Attachment.objects.count() == 1
 
 
 class TestAdmin:
