@@ -200,6 +200,8 @@ CELERY_TASK_ROUTES = {
     "campaigns.tasks.send_test": {"queue": "transactional"},
     "campaigns.tasks.send_outbound": {"queue": "transactional"},
     "campaigns.tasks.import_recipients": {"queue": "imports"},
+    "schedules.tasks.run_task": {"queue": "transactional"},
+    "schedules.tasks.run_heavy_task": {"queue": "imports"},
 }
 CELERY_WORKER_PREFETCH_MULTIPLIER = number("CELERY_WORKER_PREFETCH_MULTIPLIER", 1, least=0)
 CELERY_WORKER_SEND_TASK_EVENTS = True
@@ -257,6 +259,9 @@ ATTACHMENTS_MAX_TOTAL_BYTES = env.int("ATTACHMENTS_MAX_TOTAL_BYTES", default=10 
 # --- Schedules ----------------------------------------------------------------------------------
 
 SCHEDULES_PER_USER = number("SCHEDULES_PER_USER", 100, least=1)  # operators may have more
+TASKS_PER_USER = number("TASKS_PER_USER", 100, least=1)  # the same
+TASK_RETRY_SECONDS = number("TASK_RETRY_SECONDS", 20, least=1)  # the first pause; it grows with each try
+TASK_MAIL_RECIPIENTS = number("TASK_MAIL_RECIPIENTS", 10, least=0, most=100)  # of those who are no operators
 
 # --- Imports ------------------------------------------------------------------------------------
 

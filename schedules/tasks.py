@@ -1,14 +1,15 @@
 """Celery's entry points of schedules; Beat's minute tick calls the first."""
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 
 from celery import shared_task
 from django.db import transaction
 from django.utils import timezone
 
-from campaigns.tasks import hint, start_campaign_send
-from schedules import broadcasting, sweeping
+from campaigns.tasks import hint, publish, start_campaign_send
+from schedules import broadcasting, queueing, running, sweeping
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 def check_schedules() -> None:
     """Beat's minute tick: run what is due before the next one; each step whatever becomes of the others."""
     errors = []
-    for step in (_sweep, _broadcast):
+    for step in (_sweep, _broadcast, _sweep_tasks, _take_back, _publish):
         try:
             step()
         except Exception as error:
@@ -40,6 +41,37 @@ def tell(swept: sweeping.Swept) -> None:
 def _broadcast() -> None:
     for broadcast_id in broadcasting.waiting():
         hint(start_broadcast, broadcast_id)
+
+
+def _sweep_tasks() -> None:
+    queueing.sweep(now=timezone.now())
+
+
+def _take_back() -> None:
+    queueing.take_back(now=timezone.now())
+
+
+def _publish() -> None:
+    publish_runs()
+
+
+def publish_runs(run_ids: Sequence[int] | None = None) -> None:
+    """Tell workers of the runs that are queued, or of these."""
+    for told in queueing.to_publish(now=timezone.now(), run_ids=run_ids):
+        publish(run_heavy_task if told.heavy else run_task, [(told.run_id,)], countdown=told.seconds)
+
+
+@shared_task(ignore_result=True)
+def run_task(run_id: int) -> None:
+    """Try one run of a task."""
+    if running.run(run_id, clock=timezone.now) is not None:
+        publish_runs([run_id])
+
+
+@shared_task(ignore_result=True)
+def run_heavy_task(run_id: int) -> None:
+    """Try one run of a task that takes its time, beside the imports."""
+    run_task(run_id)
 
 
 @shared_task(ignore_result=True)

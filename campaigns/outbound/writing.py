@@ -82,6 +82,11 @@ class Stored:
     is_new: bool = True
 
 
+def check(draft: Draft) -> None:
+    """Raise MailRefused unless `store` would take the draft."""
+    _Checking(draft, "").insist()
+
+
 def store(draft: Draft, *, key: str = "", created_by: User | None = None) -> Stored:
     """Store a mail. The same draft under the same key is stored once. Raises MailRefused, KeyReused."""
     _Checking(draft, key).insist()

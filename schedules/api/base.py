@@ -14,6 +14,8 @@ from rest_framework.viewsets import GenericViewSet
 
 from campaigns.api.errors import Conflict, TranslatesRefusals
 from schedules import reading
+from schedules.assigning import NotNow
+from schedules.kinds import PayloadRefused
 from schedules.planning import TooManySchedules
 from schedules.recurrence import Recurrence
 from users.models import User
@@ -57,6 +59,8 @@ class RecurrenceField(serializers.Field[Any, Any, Any, Any]):
 
     def to_internal_value(self, data: Any) -> Recurrence:
         """Return the recurrence. Raises ValidationError for each member that cannot be."""
+        if data == getattr(getattr(self.parent, "instance", None), "recurrence", ()):
+            raise serializers.SkipField  # what was answered is sent back: nothing is planned anew
         try:
             return reading.read(data, now=timezone.now(), default_timezone=self._zone())
         except reading.RecurrenceRefused as refused:
@@ -116,6 +120,19 @@ class OwnedView(TranslatesRefusals, GenericViewSet[M]):
 
     def handle_exception(self, exc: Exception) -> Response:
         """Answer an exception."""
-        return super().handle_exception(
-            Conflict(str(exc), "too_many") if isinstance(exc, TooManySchedules) else exc
-        )
+        return super().handle_exception(_translated(exc))
+
+
+def _translated(exc: Exception) -> Exception:
+    match exc:
+        case TooManySchedules():
+            return Conflict(str(exc), "too_many")
+        case NotNow():
+            return Conflict(str(exc), exc.code)
+        case PayloadRefused():
+            whole = ("kind", "file")
+            return serializers.ValidationError(
+                {name if name in whole else f"payload.{name}": texts for name, texts in exc.problems.items()},
+                "payload",
+            )
+    return exc

@@ -1,5 +1,16 @@
-"""The tables: preferred times of users and what came of each moment."""
+"""The tables: preferred times and jobs of users, and what came of each moment."""
 
 from schedules.models.schedule import Broadcast, RunState, Schedule, ScheduleRun, ScheduleState
+from schedules.models.task import Task, TaskRun, TaskRunState, TaskStatus
 
-__all__ = ["Broadcast", "RunState", "Schedule", "ScheduleRun", "ScheduleState"]
+__all__ = [
+    "Broadcast",
+    "RunState",
+    "Schedule",
+    "ScheduleRun",
+    "ScheduleState",
+    "Task",
+    "TaskRun",
+    "TaskRunState",
+    "TaskStatus",
+]
