@@ -3,3 +3,9 @@ from django.apps import AppConfig
 
 class CampaignsConfig(AppConfig):
     name = "campaigns"
+
+    def ready(self) -> None:
+        """Listen for accounts that are deleted."""
+        from campaigns import forgetting  # models can be imported only now
+
+        forgetting.connect()

@@ -20,7 +20,7 @@ from campaigns.importing import jobs
 from campaigns.models import ImportJob
 from campaigns.providers import configured_line
 from campaigns.throttle import MustWait
-from users import idempotency
+from users import accounts, idempotency
 
 logger = logging.getLogger(__name__)
 
@@ -106,8 +106,9 @@ def _publish_mails() -> None:
         publish(send_outbound, [(mail_id,) for mail_id in due])
 
 
-def _forget_kept_answers() -> None:
+def _forget_what_is_old() -> None:
     idempotency.forget_old(now=timezone.now())
+    accounts.forget_old_tokens(now=timezone.now())
 
 
 STEPS_OF_THE_TICK = (
@@ -119,7 +120,7 @@ STEPS_OF_THE_TICK = (
     _publish_mails,
     _look_at_unfinished,
     _look_at_imports,
-    _forget_kept_answers,
+    _forget_what_is_old,
 )
 
 

@@ -124,6 +124,8 @@ STORAGES = {
 # --- People -------------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "users.User"
+REGISTRATION_OPEN = env.bool("REGISTRATION_OPEN", default=True)
+PASSWORD_RESET_TIMEOUT = 24 * 3600  # seconds
 LOGIN_URL = reverse_lazy("admin:login")
 LOGIN_REDIRECT_URL = reverse_lazy("admin:index")
 AUTH_PASSWORD_VALIDATORS = [
@@ -384,7 +386,11 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PAGINATION_CLASS": "mailer_project.rest.Pages",
     "DEFAULT_THROTTLE_CLASSES": ["mailer_project.rest.Throttle"],
-    "DEFAULT_THROTTLE_RATES": {"token": env.str("LOGIN_RATE", default="10/min")},  # for each address
+    "DEFAULT_THROTTLE_RATES": {  # for each address
+        "token": env.str("LOGIN_RATE", default="10/min"),
+        "register": env.str("REGISTER_RATE", default="20/hour"),
+        "reset": env.str("RESET_RATE", default="20/hour"),
+    },
     # how many proxies of ours stand before us: what X-Forwarded-For says beyond them is the client's own word
     "NUM_PROXIES": number("TRUSTED_PROXIES", 0, least=0),
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
@@ -394,6 +400,7 @@ REST_FRAMEWORK = {
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=30),
     "REFRESH_TOKEN_LIFETIME": timedelta(days=7),
+    "ROTATE_REFRESH_TOKENS": True,  # each is good for one use: users.models.EndedToken
     "CHECK_REVOKE_TOKEN": True,  # a new password ends every token given before
 }
 SPECTACULAR_SETTINGS = {

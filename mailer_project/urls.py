@@ -7,6 +7,8 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, Spec
 
 from campaigns import pages
 from mailer_project import health, problems
+from mailer_project.limited import limited
+from users import pages as accounts
 
 api: list[URLPattern | URLResolver] = [
     path("", include("users.api.urls")),
@@ -16,7 +18,9 @@ api: list[URLPattern | URLResolver] = [
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
+    path("admin/login/", limited(admin.site.login, "token")),  # before the same of the admin
     path("admin/", admin.site.urls),
+    *accounts.urls(limited),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema")),
     path("api/redoc/", SpectacularRedocView.as_view(url_name="schema")),

@@ -50,6 +50,8 @@ class TestToken:
             "email": "Asha@example.com",
             "name": "",
             "timezone": "Asia/Kolkata",
+            "notify_completed": True,
+            "notify_failed": True,
             "is_staff": True,
         }
 

@@ -90,6 +90,7 @@ class UserAdmin(ChoosesTimezone, ThemedUserAdmin[User]):
     fieldsets = (
         (None, {"fields": ("email", "password")}),
         ("Person", {"fields": ("name", "timezone")}),
+        ("Mails to them", {"fields": ("notify_completed", "notify_failed")}),
         ("Rights", {"fields": ("is_active", *RIGHTS)}),
         ("Dates", {"fields": ("last_login", "created_at")}),
     )

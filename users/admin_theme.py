@@ -10,11 +10,17 @@ if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin, RelatedFieldListFilter
     from django.contrib.admin.widgets import AdminTextInputWidget
     from django.contrib.auth.admin import UserAdmin
-    from django.contrib.auth.forms import AdminPasswordChangeForm, AdminUserCreationForm, UserChangeForm
+    from django.contrib.auth.forms import (
+        AdminPasswordChangeForm,
+        AdminUserCreationForm,
+        SetPasswordForm,
+        UserChangeForm,
+    )
     from django.core.paginator import Paginator
-    from django.forms import ModelForm, Select
+    from django.forms import ModelForm, PasswordInput, Select
 else:
     from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+    from django.contrib.auth.forms import SetPasswordForm as DjangoSetPasswordForm
     from django.core.paginator import Paginator as DjangoPaginator
     from django.forms import ModelForm as DjangoModelForm
     from unfold.admin import ModelAdmin as ThemedModelAdmin
@@ -22,6 +28,7 @@ else:
     from unfold.forms import AdminPasswordChangeForm
     from unfold.forms import UserChangeForm as ThemedUserChangeForm
     from unfold.forms import UserCreationForm as ThemedUserCreationForm
+    from unfold.widgets import UnfoldAdminPasswordWidget as PasswordInput
     from unfold.widgets import UnfoldAdminSelectWidget as Select
     from unfold.widgets import UnfoldAdminTextInputWidget as AdminTextInputWidget
 
@@ -37,6 +44,8 @@ else:
 
     class Paginator(_Generic, DjangoPaginator): ...
 
+    class SetPasswordForm(_Generic, DjangoSetPasswordForm): ...
+
     class UserChangeForm(_Generic, ThemedUserChangeForm): ...
 
     class UserAdmin(DjangoUserAdmin, ModelAdmin): ...
@@ -49,8 +58,10 @@ __all__ = [
     "ModelAdmin",
     "ModelForm",
     "Paginator",
+    "PasswordInput",
     "RelatedFieldListFilter",
     "Select",
+    "SetPasswordForm",
     "UserAdmin",
     "UserChangeForm",
 ]

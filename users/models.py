@@ -92,3 +92,19 @@ class KeptAnswer(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class EndedToken(models.Model):
+    """A refresh token that was used or signed out, until it would have run out anyhow."""
+
+    jti = models.CharField(max_length=255, unique=True)
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [
+            # the tick, which deletes old ones
+            models.Index(models.F("expires_at"), name="ended_token_by_expiry"),
+        ]
+
+    def __str__(self) -> str:
+        return self.jti

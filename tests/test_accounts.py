@@ -1,0 +1,347 @@
+"""Accounts: who registers, who gets a new password, what stays of one that is deleted."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.core import mail
+from django.core.cache import cache
+from django.test import Client
+from pytest_django import Settings
+from rest_framework.test import APIClient
+
+from campaigns.models import Campaign, Decision, DeliveryLog, OutboundEmail, OutboundRecipient, Settlement
+from tests.api_helpers import API, PASSWORD, client_of, faults, problem
+from tests.campaign_helpers import clock, started
+from users import accounts
+from users.models import User
+
+pytestmark = pytest.mark.django_db
+
+NEW = "a whole new sentence"
+REGISTER, TOKEN, USERS = f"{API}/auth/register/", f"{API}/auth/token/", f"{API}/users/"
+RESET = f"{API}/auth/password/reset/"
+
+
+@pytest.fixture(autouse=True)
+def _nobody_has_tried() -> None:
+    cache.clear()
+
+
+@pytest.fixture
+def asha(db: None) -> User:
+    return User.objects.create_user("asha@example.com", PASSWORD, name="Asha")
+
+
+def post(address: str, body: dict[str, Any], api: APIClient | None = None) -> Any:
+    return (api or APIClient(raise_request_exception=False)).post(address, body)
+
+
+def bearer(token: str) -> APIClient:
+    client = APIClient(raise_request_exception=False)
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+    return client
+
+
+def tokens(password: str = PASSWORD, status: int = 200) -> dict[str, str]:
+    answer = post(TOKEN, {"email": "asha@example.com", "password": password})
+    assert answer.status_code == status
+    found: dict[str, str] = answer.json()
+    return found
+
+
+class TestRegister:
+    BODY = {"email": "asha@Example.com", "password": PASSWORD, "timezone": "Europe/Paris"}
+
+    def test_makes_an_account_that_can_sign_in_at_once(self) -> None:
+        answer = post(REGISTER, self.BODY)
+        assert answer.status_code == 201
+        assert answer.json() == {
+            "id": User.objects.get().pk,
+            "email": "asha@example.com",
+            "name": "",
+            "timezone": "Europe/Paris",
+            "notify_completed": True,
+            "notify_failed": True,
+            "is_staff": False,
+        }
+        assert tokens().keys() == {"access", "refresh"}
+
+    @pytest.mark.parametrize(
+        ("changes", "field"),
+        [
+            ({"email": "ASHA@example.com"}, "email"),
+            ({"email": "a\n@example.com"}, "email"),
+            ({"email": ""}, "email"),
+            ({"password": "12345678"}, "password"),
+            ({"password": "x" * 1001}, "password"),
+            ({"timezone": "Mars/Olympus"}, "timezone"),
+            ({"is_staff": True}, "is_staff"),
+        ],
+    )
+    def test_names_what_is_wrong(self, asha: User, changes: dict[str, Any], field: str) -> None:
+        body = {"email": "new@example.com", "password": PASSWORD} | changes
+        assert list(faults(post(REGISTER, body))) == [field]
+        assert User.objects.count() == 1
+
+    def test_is_refused_where_it_is_closed(self, settings: Settings) -> None:
+        settings.REGISTRATION_OPEN = False
+        problem(post(REGISTER, self.BODY), 403)
+        assert not User.objects.exists()
+
+    def test_is_throttled(self) -> None:
+        statuses = [post(REGISTER, {}).status_code for _ in range(21)]
+        assert statuses == [400] * 20 + [429]
+
+
+class TestSignOut:
+    def test_ends_the_refresh_token(self, asha: User) -> None:
+        given = tokens()
+        answer = post(f"{API}/auth/logout/", {"refresh": given["refresh"]}, bearer(given["access"]))
+        assert answer.status_code == 204
+        problem(post(f"{TOKEN}refresh/", {"refresh": given["refresh"]}), 401)
+        problem(post(f"{API}/auth/logout/", {"refresh": given["refresh"]}), 401)
+
+    def test_needs_a_token_or_a_session(self, asha: User) -> None:
+        assert faults(post(f"{API}/auth/logout/", {})).keys() == {"refresh"}
+        problem(post(f"{API}/auth/logout/", {"refresh": "nonsense"}), 401)
+
+
+class TestOldTokens:
+    def test_are_forgotten_when_they_have_run_out(self, asha: User) -> None:
+        post(f"{TOKEN}refresh/", {"refresh": tokens()["refresh"]})
+        assert accounts.forget_old_tokens(now=clock()) == 0
+        assert accounts.forget_old_tokens(now=clock() + timedelta(days=8)) == 1
+
+
+class TestRefresh:
+    def test_is_good_once(self, asha: User) -> None:
+        first = tokens()["refresh"]
+        second = post(f"{TOKEN}refresh/", {"refresh": first}).json()
+        assert second.keys() == {"access", "refresh"}
+        problem(post(f"{TOKEN}refresh/", {"refresh": first}), 401)
+        assert post(f"{TOKEN}refresh/", {"refresh": second["refresh"]}).status_code == 200
+
+
+class TestSession:
+    def test_is_begun_and_ended(self, asha: User) -> None:
+        browser = APIClient(enforce_csrf_checks=True)
+        answer = browser.post(f"{API}/auth/session/", {"email": "Asha@example.com", "password": PASSWORD})
+        assert (answer.status_code, answer.json()["email"]) == (200, "asha@example.com")
+        assert browser.get(f"{API}/auth/me/").status_code == 200
+        problem(browser.post(f"{API}/auth/logout/", {}), 403)
+        csrf = browser.cookies["csrftoken"].value
+        assert browser.post(f"{API}/auth/logout/", {}, headers={"X-CSRFToken": csrf}).status_code == 204
+        problem(browser.get(f"{API}/auth/me/"), 401)
+
+    def test_is_refused_for_a_wrong_password(self, asha: User) -> None:
+        answer = post(f"{API}/auth/session/", {"email": "asha@example.com", "password": "wrong"})
+        assert problem(answer, 401)["code"] == "no_active_account"
+
+    def test_counts_with_the_other_logins(self, asha: User) -> None:
+        wrong = {"email": "asha@example.com", "password": "wrong"}
+        statuses = [post(f"{API}/auth/session/", wrong).status_code for _ in range(5)]
+        statuses += [post(TOKEN, wrong).status_code for _ in range(5)]
+        assert statuses == [401] * 10
+        page = Client().post("/admin/login/", {"username": "asha@example.com", "password": "wrong"})
+        assert (page.status_code, page["Retry-After"].isdecimal()) == (429, True)
+        assert b"too often" in page.content
+
+
+class TestProfile:
+    def test_says_of_what_to_be_told(self, asha: User) -> None:
+        client_of(asha).patch(f"{API}/auth/me/", {"notify_completed": False})
+        asha.refresh_from_db()
+        assert (asha.notify_completed, asha.notify_failed) == (False, True)
+
+
+class TestChange:
+    def test_ends_every_token(self, asha: User) -> None:
+        given = tokens()
+        body = {"current_password": PASSWORD, "password": NEW}
+        answer = post(f"{API}/auth/password/change/", body, bearer(given["access"]))
+        assert answer.status_code == 204
+        problem(bearer(given["access"]).get(f"{API}/auth/me/"), 401)
+        tokens(NEW)
+
+    @pytest.mark.parametrize(
+        ("body", "field"),
+        [
+            ({"current_password": "wrong", "password": NEW}, "current_password"),
+            ({"current_password": PASSWORD, "password": "asha@example.com"}, "password"),
+        ],
+    )
+    def test_names_what_is_wrong(self, asha: User, body: dict[str, str], field: str) -> None:
+        assert list(faults(post(f"{API}/auth/password/change/", body, client_of(asha)))) == [field]
+        tokens()
+
+
+def link(text: str) -> tuple[str, str, str]:
+    """Return the address in the mail, with what the API takes instead."""
+    found = re.search(r"(http\S+)/accounts/password/([^/]+)/([^/]+)/", text)
+    assert found
+    return f"/accounts/password/{found[2]}/{found[3]}/", found[2], found[3]
+
+
+class TestReset:
+    def test_by_mail_sets_a_new_password_and_ends_everything(self, asha: User) -> None:
+        before = tokens()
+        answer = post(RESET, {"email": "Asha@Example.com"})
+        assert answer.status_code == 202
+        (sent,) = mail.outbox
+        assert sent.to == ["asha@example.com"]
+        _, uid, token = link(str(sent.body))
+        body = {"uid": uid, "token": token, "password": NEW}
+        assert post(f"{RESET}confirm/", body).status_code == 204
+        problem(bearer(before["access"]).get(f"{API}/auth/me/"), 401)
+        tokens(NEW)
+        assert faults(post(f"{RESET}confirm/", body)).keys() == {"token"}
+
+    def test_answers_the_same_for_an_address_without_an_account(self, asha: User) -> None:
+        answers = [post(RESET, {"email": f"{name}@example.com"}) for name in ("asha", "none")]
+        assert [(answer.status_code, answer.json()["email"]) for answer in answers] == [
+            (202, "asha@example.com"),
+            (202, "none@example.com"),
+        ]
+        assert len(mail.outbox) == 1
+
+    def test_answers_the_same_when_the_address_cannot_be_mailed(self, settings: Settings) -> None:
+        settings.EMAIL_BACKEND = "campaigns.mail.QueuedEmailBackend"
+        User.objects.create_user("jörg@example.com", PASSWORD)
+        accounts.send_reset_link("jörg@example.com")
+        assert not OutboundEmail.objects.exists()
+
+    def test_mails_an_account_once_a_minute(self, asha: User) -> None:
+        for _ in range(3):
+            post(RESET, {"email": "asha@example.com"})
+        assert len(mail.outbox) == 1
+
+    @pytest.mark.parametrize("changes", [{"uid": "x"}, {"uid": "////"}, {"token": "x"}, {"uid": "OTk5OTk5"}])
+    def test_takes_no_made_up_link(self, asha: User, changes: dict[str, str]) -> None:
+        post(RESET, {"email": "asha@example.com"})
+        _, uid, token = link(str(mail.outbox[0].body))
+        body = {"uid": uid, "token": token, "password": NEW} | changes
+        assert faults(post(f"{RESET}confirm/", body)).keys() == {"token"}
+        tokens()
+
+    def test_takes_no_weak_password(self, asha: User) -> None:
+        post(RESET, {"email": "asha@example.com"})
+        _, uid, token = link(str(mail.outbox[0].body))
+        answer = post(f"{RESET}confirm/", {"uid": uid, "token": token, "password": "12345678"})
+        assert faults(answer).keys() == {"password"}
+
+    def test_mails_nobody_who_is_switched_off(self, asha: User) -> None:
+        User.objects.update(is_active=False)
+        post(RESET, {"email": "asha@example.com"})
+        assert not mail.outbox
+
+    def test_is_queued_like_any_mail(self, asha: User, settings: Settings) -> None:
+        settings.EMAIL_BACKEND = "campaigns.mail.QueuedEmailBackend"
+        post(RESET, {"email": "asha@example.com"})
+        stored = OutboundEmail.objects.get()
+        assert (stored.subject, stored.status) == ("Set a new password", "pending")
+        assert "Set a new password</a>" in stored.html
+        assert stored.recipients.get().email == "asha@example.com"
+
+
+class TestPages:
+    def test_lead_from_the_login_to_a_new_password(self, asha: User) -> None:
+        browser = Client()
+        assert b'href="/accounts/password/"' in browser.get("/admin/login/").content
+        assert b"Forgotten password" in browser.get("/accounts/password/").content
+        answer = browser.post("/accounts/password/", {"email": "asha@example.com"}, follow=True)
+        assert b"Look into your mailbox" in answer.content
+        address, _, _ = link(str(mail.outbox[0].body))
+        page = browser.get(address, follow=True)
+        assert b"New password" in page.content
+        form = page.redirect_chain[-1][0]
+        weak = browser.post(form, {"new_password1": "12345678", "new_password2": "12345678"})
+        assert b"too common" in weak.content
+        done = browser.post(form, {"new_password1": NEW, "new_password2": NEW}, follow=True)
+        assert b"Your new password is set" in done.content
+        tokens(NEW)
+        assert b"This link is good no more" in Client().get(address, follow=True).content
+
+    def test_say_the_same_for_an_address_without_an_account(self, db: None) -> None:
+        answer = Client().post("/accounts/password/", {"email": "none@example.com"}, follow=True)
+        assert b"Look into your mailbox" in answer.content
+        assert not mail.outbox
+
+
+class TestUsers:
+    def test_are_created_found_changed_and_deleted(self, api: APIClient) -> None:
+        made = post(USERS, {"email": "New@Example.com", "name": "New"}, api)
+        assert made.status_code == 201
+        address = made["Location"].removeprefix("http://testserver")
+        assert "password" not in made.json()
+        assert api.get(USERS, {"search": "new@"}).json()["count"] == 1
+        assert api.patch(address, {"is_active": False}).json()["is_active"] is False
+        assert api.delete(address).status_code == 204
+        problem(api.get(address), 404)
+
+    def test_are_unique_whatever_the_case(self, api: APIClient, asha: User) -> None:
+        assert faults(post(USERS, {"email": "ASHA@example.com"}, api)).keys() == {"email"}
+        other = User.objects.create_user("other@example.com")
+        assert faults(api.patch(f"{USERS}{other.pk}/", {"email": "Asha@example.com"})).keys() == {"email"}
+
+    def test_without_a_password_may_ask_for_a_link(self, api: APIClient) -> None:
+        post(USERS, {"email": "new@example.com"}, api)
+        post(RESET, {"email": "new@example.com"})
+        assert len(mail.outbox) == 1
+
+    def test_are_for_operators_with_the_permission(self, asha: User) -> None:
+        problem(client_of(asha).get(USERS), 403)
+        problem(APIClient().get(USERS), 401)
+        problem(client_of(User.objects.create_user("o@example.com", is_staff=True)).get(USERS), 403)
+
+    def test_with_rights_are_for_superusers(self, boss: User, asha: User) -> None:
+        operator = User.objects.create_user("o@example.com", is_staff=True)
+        operator.user_permissions.set(
+            Permission.objects.filter(codename__in=("view_user", "add_user", "change_user", "delete_user"))
+        )
+        api = client_of(operator)
+        problem(post(USERS, {"email": "new@example.com", "is_staff": True}, api), 403)
+        problem(api.patch(f"{USERS}{asha.pk}/", {"is_superuser": True}), 403)
+        problem(api.patch(f"{USERS}{operator.pk}/", {"is_superuser": True}), 403)
+        problem(api.patch(f"{USERS}{boss.pk}/", {"password": NEW}), 403)
+        problem(api.delete(f"{USERS}{boss.pk}/"), 403)
+        assert api.patch(f"{USERS}{asha.pk}/", {"name": "A."}).status_code == 200
+        assert api.patch(f"{USERS}{operator.pk}/", {"name": "O."}).status_code == 200
+
+    def test_keep_their_last_superuser(self, api: APIClient, boss: User) -> None:
+        assert problem(api.delete(f"{USERS}{boss.pk}/"), 409)["code"] == "last_superuser"
+
+
+class TestDeleted:
+    def test_account_is_forgotten_and_every_count_stays(
+        self, api: APIClient, asha: User, campaign: Campaign
+    ) -> None:
+        started(campaign)
+        Campaign.objects.update(created_by=asha)
+        DeliveryLog.objects.filter(email="p0@example.com").update(status="sent")
+        delivery = DeliveryLog.objects.get(email="p0@example.com")
+        Settlement.objects.create(
+            delivery=delivery,
+            decision=Decision.SENT,
+            decided_by=asha,
+            decided_by_email=asha.email,
+            decided_at=clock(),
+        )
+        single = OutboundEmail.objects.create(created_by=asha, fingerprint="", message_id="m", subject="s")
+        OutboundRecipient.objects.create(
+            mail=single,
+            kind="to",
+            email="x@example.com",
+            decisions=[{"decision": "sent", "by": asha.email, "at": "", "note": ""}],
+        )
+        rows = list(DeliveryLog.objects.order_by("id").values())
+        assert api.delete(f"{USERS}{asha.pk}/").status_code == 204
+        assert list(DeliveryLog.objects.order_by("id").values()) == rows
+        campaign.refresh_from_db()
+        single.refresh_from_db()
+        assert (campaign.created_by, single.created_by) == (None, None)
+        assert Settlement.objects.get().decided_by_email == f"user-{asha.pk}@deleted.invalid"
+        (decision,) = OutboundRecipient.objects.get().decisions
+        assert decision["by"] == f"user-{asha.pk}@deleted.invalid"
