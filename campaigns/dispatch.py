@@ -113,40 +113,8 @@ def next_batches(campaign_id: int) -> list[int]:
     million cannot hold up a small one. It is filled up when a quarter of it is free, not batch by batch:
     each time costs a connection to the broker.
     """
-    with transaction.atomic(), connection.cursor() as cursor:
-        # one at a time, each seeing what the one before has published
-        cursor.execute(
-            "SELECT 1 FROM campaigns_campaign WHERE id = %s AND status = 'in_progress' FOR NO KEY UPDATE",
-            [campaign_id],
-        )
-        if cursor.fetchone() is None:
-            return []
-        cursor.execute(
-            """
-            WITH room AS (
-                SELECT greatest(%(window)s - count(*), 0) AS places FROM campaigns_batch
-                 WHERE campaign_id = %(campaign)s AND (pending > 0 OR deferred > 0)
-                   AND published_at IS NOT NULL
-            ), next AS MATERIALIZED (
-                SELECT id FROM campaigns_batch
-                 WHERE campaign_id = %(campaign)s AND (pending > 0 OR deferred > 0)
-                   AND published_at IS NULL AND lease_until IS NULL
-                   AND (not_before IS NULL OR not_before <= clock_timestamp())
-                 ORDER BY number
-                 LIMIT (SELECT CASE WHEN places >= %(least)s THEN places ELSE 0 END FROM room)
-                   FOR UPDATE SKIP LOCKED
-            )
-            UPDATE campaigns_batch AS batch SET published_at = clock_timestamp()
-              FROM next WHERE batch.id = next.id
-            RETURNING batch.id
-            """,
-            {
-                "window": settings.CAMPAIGN_WINDOW,
-                "least": max(settings.CAMPAIGN_WINDOW // 4, 1),
-                "campaign": campaign_id,
-            },
-        )
-        return sorted(row[0] for row in cursor.fetchall())
+    due = "(not_before IS NULL OR not_before <= clock_timestamp())"
+    return sorted(_to_publish(campaign_id, due, least=max(settings.CAMPAIGN_WINDOW // 4, 1)))
 
 
 def soon_batches(campaign_id: int) -> dict[int, int]:
@@ -155,7 +123,17 @@ def soon_batches(campaign_id: int) -> dict[int, int]:
     They are noted as published at that moment, when their messages arrive, within what CAMPAIGN_WINDOW
     leaves room for. So they need not wait for the tick that comes after it.
     """
+    soon = f"clock_timestamp() + interval '{SOON.total_seconds()} seconds'"
+    return _to_publish(campaign_id, f"not_before > clock_timestamp() AND not_before <= {soon}", least=1)
+
+
+def _to_publish(campaign_id: int, due: str, *, least: int) -> dict[int, int]:
+    """Note batches that are `due` as published, and return them with the seconds until they may be sent.
+
+    None unless the campaign's window has room for `least` of them.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
+        # one at a time, each seeing what the one before has published
         cursor.execute(
             "SELECT 1 FROM campaigns_campaign WHERE id = %s AND status = 'in_progress' FOR NO KEY UPDATE",
             [campaign_id],
@@ -163,7 +141,7 @@ def soon_batches(campaign_id: int) -> dict[int, int]:
         if cursor.fetchone() is None:
             return {}
         cursor.execute(
-            """
+            f"""
             WITH room AS (
                 SELECT greatest(%(window)s - count(*), 0) AS places FROM campaigns_batch
                  WHERE campaign_id = %(campaign)s AND (pending > 0 OR deferred > 0)
@@ -171,24 +149,19 @@ def soon_batches(campaign_id: int) -> dict[int, int]:
             ), next AS MATERIALIZED (
                 SELECT id FROM campaigns_batch
                  WHERE campaign_id = %(campaign)s AND (pending > 0 OR deferred > 0)
-                   AND published_at IS NULL AND lease_until IS NULL
-                   AND not_before > clock_timestamp()
-                   AND not_before <= clock_timestamp() + %(soon)s * interval '1 second'
-                 ORDER BY not_before, number
-                 LIMIT (SELECT places FROM room)
+                   AND published_at IS NULL AND lease_until IS NULL AND {due}
+                 ORDER BY number
+                 LIMIT (SELECT CASE WHEN places >= %(least)s THEN places ELSE 0 END FROM room)
                    FOR UPDATE SKIP LOCKED
             )
-            UPDATE campaigns_batch AS batch SET published_at = batch.not_before
+            UPDATE campaigns_batch AS batch SET published_at = greatest(clock_timestamp(), not_before)
               FROM next WHERE batch.id = next.id
-            RETURNING batch.id, ceil(extract(epoch FROM batch.not_before - clock_timestamp()))::int
-            """,
-            {
-                "window": settings.CAMPAIGN_WINDOW,
-                "soon": SOON.total_seconds(),
-                "campaign": campaign_id,
-            },
+            RETURNING batch.id,
+                      coalesce(greatest(ceil(extract(epoch FROM not_before - clock_timestamp())), 0), 0)::int
+            """,  # noqa: S608  # a condition of this module
+            {"window": settings.CAMPAIGN_WINDOW, "least": least, "campaign": campaign_id},
         )
-        return {batch_id: max(seconds, 0) for batch_id, seconds in sorted(cursor.fetchall())}
+        return dict(cursor.fetchall())
 
 
 def note_published(batch_id: int) -> bool:

@@ -165,37 +165,27 @@ class TestBreaker:
         assert sendgrid.recipients == EVERYBODY
         assert counts(campaign) == {"sent": 5}
 
-    def test_a_pause_that_one_batch_was_asked_for_holds_for_all(
+    @pytest.mark.parametrize(
+        ("seconds", "by_smtp", "found"), [("40", [], {"pending": 5}), ("3600", EVERYBODY, {"sent": 5})]
+    )
+    def test_a_pause_holds_for_all_and_a_long_one_is_for_the_other_provider(
         self,
         campaign: Campaign,
         sendgrid: SendGridServer,
         smtp: SmtpServer,
         both_lines: Line,
         settings: Settings,
+        seconds: str,
+        by_smtp: list[str],
+        found: dict[str, int],
     ) -> None:
         settings.CAMPAIGN_BATCH_SIZE = 1
-        sendgrid.answers.append((429, {"Retry-After": "40"}, ""))
+        sendgrid.answers.append((429, {"Retry-After": seconds}, ""))
         for batch_id in started(campaign):
             send(batch_id, both_lines)
         assert len(sendgrid.requests) == 1
-        assert smtp.recipients == []
-        assert counts(campaign) == {"pending": 5}
-
-    def test_a_long_pause_is_not_waited_for_where_there_is_another_provider(
-        self,
-        campaign: Campaign,
-        sendgrid: SendGridServer,
-        smtp: SmtpServer,
-        both_lines: Line,
-        settings: Settings,
-    ) -> None:
-        settings.CAMPAIGN_BATCH_SIZE = 1
-        sendgrid.answers.append((429, {"Retry-After": "3600"}, ""))
-        for batch_id in started(campaign):
-            send(batch_id, both_lines)
-        assert len(sendgrid.requests) == 1
-        assert smtp.recipients == EVERYBODY
-        assert counts(campaign) == {"sent": 5}
+        assert smtp.recipients == by_smtp
+        assert counts(campaign) == found
 
     def test_a_campaign_whose_sender_is_refused_does_not_open_it_for_the_others(
         self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, settings: Settings
