@@ -1,4 +1,4 @@
-"""One e-mail address: the verdicts of email-validator, seven times faster on common ones."""
+"""One e-mail address: the verdicts of email-validator, many times faster on common ones."""
 
 import re
 from email.utils import unquote
@@ -8,6 +8,10 @@ from typing import NamedTuple
 from email_validator import EmailNotValidError, validate_email
 
 DOT_ATOM = re.compile(r"[a-zA-Z0-9_!#$%&'*+\-/=?^`{|}~]+(?:\.[a-zA-Z0-9_!#$%&'*+\-/=?^`{|}~]+)*")
+# What most domains are: email-validator takes such a one and only writes it in lower case, unless its ending
+# is one of two special ones. It is no longer than one label may be, and has no "--", which is Punycode's.
+COMMON_DOMAIN = re.compile(r"(?=.{4,63}\Z)(?:[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*\.)+[a-zA-Z]{2,}")
+NEVER_COMMON = (".arpa", ".onion")
 INVISIBLE = "\u200b\u2060\ufeff"  # zero-width characters that come along when an address is copied
 _NAMED = re.compile(r"\s*(?P<name>[^<>]*?)\s*<(?P<email>[^<>]*)>\s*")
 LONGEST_NAME = 200
@@ -74,6 +78,11 @@ def parse_address(text: str) -> str:
     return address
 
 
+def domain_name(text: str) -> str:
+    """A domain as lower-case A-labels; "" for one that no mail can be sent to."""
+    return _domain(text).name
+
+
 def _why(text: str, local: str) -> str:
     """The reason against an address whose local part is not a dot-atom."""
     if not text:
@@ -93,6 +102,9 @@ def _why(text: str, local: str) -> str:
 
 @lru_cache(maxsize=65_536)
 def _domain(text: str) -> _Domain:
+    common = text.lower()
+    if COMMON_DOMAIN.fullmatch(text) and not common.endswith(NEVER_COMMON):
+        return _Domain(common, "")
     head, _, last = text.rpartition(".")
     stand_in = f"{head}.example" if head and last.lower() in SPECIAL_USE else text
     try:

@@ -174,9 +174,9 @@ def send_outbound(self: "Task[[int], None]", mail_id: int) -> None:
 
 @shared_task(ignore_result=True)
 def import_recipients(job_id: int) -> None:
-    """Run one import; an ImportJob keeps the result."""
+    """Run one import; an ImportJob keeps the result. When the worker is to end, another goes on with it."""
     try:
-        jobs.run(job_id, now=timezone.now())
+        jobs.run(job_id, now=timezone.now(), stopping=_is_shutting_down)
     except ImportJob.DoesNotExist:
         logger.info("import %s was deleted, with its audience, before it was done", job_id)
 

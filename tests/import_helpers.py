@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import openpyxl
+from django.db import connection
 
 from campaigns.importing import jobs
 from campaigns.models import Audience, ImportJob, OnExisting
@@ -128,3 +129,11 @@ def stored(audience: Audience) -> Stored:
     """The audience's recipients in the order of their addresses."""
     rows = audience.recipients.order_by("email")
     return list(rows.values_list("email", "name", "timezone", "attributes"))
+
+
+def database_url() -> str:
+    """Where the test database is, for another process."""
+    settings = connection.settings_dict
+    password = f":{settings['PASSWORD']}" if settings["PASSWORD"] else ""
+    place = f"{settings['HOST']}:{settings['PORT']}/{settings['NAME']}"
+    return f"postgres://{settings['USER']}{password}@{place}"

@@ -48,9 +48,10 @@ class TestImport:
             "reading": {"format": "text", "encoding": "UTF-8", "delimiter": "commas"},
             "status": "queued",
             "problem": "",
-            **dict.fromkeys(
-                ("read", "created", "updated", "unchanged", "duplicate", "refused", "warnings"), 0
-            ),
+            "phase": "",
+            **dict.fromkeys(("read", "created", "updated", "unchanged", "duplicate", "refused"), 0),
+            **dict.fromkeys(("warnings", "suppressed", "attempts"), 0),
+            **dict.fromkeys(("total", "accepted", "rate_per_second", "eta_seconds", "cancel_asked_at")),
             "errors_csv": None,
             "created_by": boss.pk,
             "started_at": None,
@@ -69,6 +70,13 @@ class TestImport:
         lines = report.getvalue().decode().splitlines()
         assert [line.partition(",")[0] for line in lines] == ["line", "3", "4"]
         report.close()
+
+    def test_that_has_not_changed_is_answered_in_one_line(self, api: APIClient, audience: Audience) -> None:
+        path = upload(api, audience)["Location"]
+        first = api.get(path)
+        assert api.get(path, headers={"If-None-Match": first["ETag"]}).status_code == 304
+        jobs.run(first.json()["id"], now=timezone.now())
+        assert api.get(path, headers={"If-None-Match": first["ETag"]}).json()["status"] == "completed"
 
     @pytest.mark.parametrize(
         ("content", "name", "form", "field"),
@@ -202,3 +210,26 @@ class TestPreview:
     def test_of_what_cannot_be_read_is_refused(self, api: APIClient) -> None:
         assert faults(look(api, b"", "people.csv")).keys() == {"file"}
         assert faults(look(api, b"name\nAsha\n", "people.csv")).keys() == {"file"}
+
+
+class TestCancelling:
+    def test_ends_an_import_that_nobody_works_on(self, api: APIClient, audience: Audience) -> None:
+        path = upload(api, audience)["Location"]
+        answer = api.post(f"{path}cancel/")
+        assert answer.status_code == 202
+        assert (answer.json()["status"], answer.json()["problem"]) == (
+            "cancelled",
+            "Cancelled. Nothing of it is in the audience.",
+        )
+        assert answer.json()["finished_at"]
+        jobs.run(answer.json()["id"], now=timezone.now())
+        assert audience.recipients.count() == 5
+
+    def test_is_refused_when_it_has_ended(self, api: APIClient, audience: Audience) -> None:
+        path = upload(api, audience)["Location"]
+        api.post(f"{path}cancel/")
+        document = problem(api.post(f"{path}cancel/"), 409)
+        assert (document["code"], document["from"]) == ("import_ended", "cancelled")
+
+    def test_of_what_is_not_there_is_not_found(self, api: APIClient) -> None:
+        problem(api.post(f"{path_of('imports')}99/cancel/"), 404)

@@ -2,6 +2,10 @@
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +13,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from campaigns.models import Audience, ImportJob, Recipient
-from tests.import_helpers import csv_bytes, stored, xlsx_bytes
+from tests.import_helpers import csv_bytes, database_url, stored, xlsx_bytes
 
 pytestmark = pytest.mark.django_db
 
@@ -23,11 +27,25 @@ def people(tmp_path: Path) -> Path:
     return path
 
 
+class Terminal(io.StringIO):
+    """An output that a person looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def run(path: Path, *options: str, audience: str = "Customers") -> str:
-    """What the command prints."""
+    """What the command prints to a program."""
     out = io.StringIO()
     call_command("import_recipients", str(path), "--audience", audience, *options, stdout=out)
     return out.getvalue()
+
+
+def seen(path: Path, *options: str) -> list[list[str]]:
+    """The lines on a terminal, each as what stood there one after the other."""
+    terminal = Terminal()
+    call_command("import_recipients", str(path), "--audience", "Customers", *options, stdout=terminal)
+    return [[text.strip() for text in line.split("\r")] for line in terminal.getvalue().split("\n")[:-1]]
 
 
 def last_line(output: str) -> dict[str, Any]:
@@ -44,19 +62,20 @@ COUNTERS = {
     "duplicate": 1,
     "refused": 1,
     "warnings": 0,
+    "suppressed": 0,
 }
 
 
 class TestImport:
     def test_creates_the_audience_and_prints_what_became_of_the_rows(self, people: Path) -> None:
-        lines = run(people).splitlines()
-        assert lines[0].startswith('Imported people.csv into "Customers" in ')
-        assert [line.split() for line in lines[1:8]] == [
+        bars, *lines = seen(people)
+        assert bars[-1].startswith('Imported people.csv into "Customers" in ')
+        assert [line[0].split() for line in lines[:8]] == [
             [name, str(count)] for name, count in COUNTERS.items()
         ]
         assert lines[8:] == [
-            "  line 3, email: The address has no @-sign.",
-            "  line 4, email: The address stands in line 2 already.",
+            ["line 3, email: The address has no @-sign."],
+            ["line 4, email: The address stands in line 2 already."],
         ]
         assert stored(Audience.objects.get(name="Customers")) == [
             ("ann@example.com", "Ann", "", {"city": "Pune"})
@@ -68,9 +87,28 @@ class TestImport:
         assert Audience.objects.get() == audience
         assert audience.recipients.count() == 1
 
-    def test_ends_with_the_counters_as_json(self, people: Path) -> None:
-        output = run(people, "--json")
-        assert json.loads(output.splitlines()[0]) == {"read": 3}
+    def test_shows_a_bar_on_a_terminal(self, people: Path) -> None:
+        bars = [bar.partition(" rows")[0] for bar in seen(people)[0] if "]" in bar]
+        assert list(dict.fromkeys(bars)) == [
+            f"reading [{'#' * 30}] 100% 3",
+            f"writing [{' ' * 30}]   0% 0",
+            f"writing [{'#' * 30}] 100% 1",
+        ]
+
+    @pytest.mark.parametrize("options", [[], ["--json"]])
+    def test_prints_json_lines_to_a_program(self, people: Path, options: list[str]) -> None:
+        output = run(people, *options)
+        first = json.loads(output.splitlines()[0])
+        assert first.pop("rate_per_second") > 0
+        assert first == {
+            "status": "running",
+            "phase": "reading",
+            "total": 3,
+            "eta_seconds": 0,
+            **COUNTERS,
+            "created": 0,
+            "duplicate": 0,
+        }
         assert last_line(output) == {
             "status": "completed",
             "audience": "Customers",
@@ -163,3 +201,27 @@ class TestRefusedFile:
     def test_may_have_a_mapping_that_cannot_be_read(self, people: Path) -> None:
         with pytest.raises(CommandError, match=r'"Contact" is not like email=Contact,name=Person\.'):
             run(people, "--mapping", "Contact")
+
+
+@pytest.mark.django_db(transaction=True)
+class TestInterrupt:
+    def test_cancels_the_import_and_says_what_it_had_done(self, tmp_path: Path) -> None:
+        path = tmp_path / "many.csv"
+        path.write_bytes(csv_bytes((f"p{number}@example.com", "", "") for number in range(200_000)))
+        Audience.objects.create(name="Customers")
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "import_recipients", str(path), "--audience", "Customers"],
+            env={**os.environ, "DATABASE_URL": database_url()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["phase"] == "reading"
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert json.loads(output.splitlines()[-1])["status"] == "cancelled"
+        assert "Cancelled. Nothing of it is in the audience." in errors
+        job = ImportJob.objects.get()
+        assert (job.status, job.written) == ("cancelled", 0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from campaigns.importing import jobs
+from campaigns.importing import jobs, running
 from campaigns.models import Audience, ImportJob, ImportStatus, OnExisting, Recipient
 from tests.import_helpers import (
     HEADER,
@@ -51,12 +51,21 @@ class TestCompletion:
         assert job.finished_at is not None
         assert NOW < job.finished_at < NOW + timedelta(minutes=1)
 
-    def test_reports_progress(self, audience: Audience) -> None:
-        seen: list[int] = []
+    def test_reports_progress_while_reading_and_while_writing(
+        self, audience: Audience, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(running, "CHUNK", 10_000)
+        seen: list[tuple[str, int, int]] = []
         rows = ((f"p{number}@example.com", "", "") for number in range(25_000))
         job = create(audience, "people.csv", csv_bytes(rows))
-        jobs.run(job.pk, now=NOW, on_progress=seen.append)
-        assert seen == [10_000, 20_000, 25_000]
+        jobs.run(job.pk, now=NOW, on_progress=lambda job: seen.append((job.phase, job.read, job.written)))
+        assert ("reading", 25_000, 0) in seen
+        assert seen[-4:] == [
+            ("writing", 25_000, 9_999),  # line 1 is the header
+            ("writing", 25_000, 19_999),
+            ("writing", 25_000, 25_000),
+            ("", 25_000, 25_000),
+        ]
 
     def test_does_nothing_the_second_time(self, audience: Audience) -> None:
         job = import_file(audience, "people.csv", csv_bytes([ANN]))

@@ -5,7 +5,7 @@ from email_validator import EmailNotValidError, validate_email
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campaigns.addresses import BadAddress, parse_address, trim
+from campaigns.addresses import BadAddress, domain_name, parse_address, trim
 from campaigns.importing.mapping import resolve
 from campaigns.importing.refusals import Line, Refusal
 from campaigns.importing.validating import Row, validator
@@ -34,6 +34,14 @@ class TestAddress:
     )
     def test_is_stored_as_it_is_sent_to(self, text: str, address: str) -> None:
         assert parse_address(text) == address
+
+    @given(st.text("aB1-.x", min_size=1, max_size=70), st.sampled_from(["", ".com", ".onion", ".arpa", ".c"]))
+    def test_has_a_domain_that_email_validator_takes(self, head: str, ending: str) -> None:
+        try:
+            theirs = validate_email(f"x@{head}{ending}", check_deliverability=False).ascii_domain
+        except EmailNotValidError:
+            theirs = ""
+        assert domain_name(f"{head}{ending}") == theirs
 
     @pytest.mark.parametrize(
         ("text", "reason"),

@@ -30,6 +30,7 @@ COLOURS = {
     ImportStatus.RUNNING: "violet",
     ImportStatus.COMPLETED: "green",
     ImportStatus.FAILED: "red",
+    ImportStatus.CANCELLED: "yellow",
 }
 
 

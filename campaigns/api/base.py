@@ -1,13 +1,18 @@
 """What the resources have in common."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
+import orjson
 from django.db import IntegrityError, models, transaction
+from django.http.response import HttpResponseBase
+from django.utils.cache import get_conditional_response, patch_cache_control
 from psycopg import errors
 from rest_framework import serializers
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
@@ -95,3 +100,13 @@ class RowSerializer(KnownOnly, serializers.ModelSerializer[M]):
                 message = str(constraint.violation_error_message)
                 return serializers.ValidationError({field: [message]}, "unique")
         return error
+
+
+def fresh(request: Request, document: Any) -> HttpResponseBase:
+    """Answer a document that clients must ask for anew; 304 when they have this very one."""
+    response = Response(document)
+    etag = f'"{hashlib.sha256(orjson.dumps(document)).hexdigest()[:32]}"'
+    response["ETag"] = etag
+    patch_cache_control(response, private=True, no_cache=True)
+    answer = get_conditional_response(request._request, etag=etag, response=response)
+    return response if answer is None else answer

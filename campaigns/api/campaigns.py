@@ -1,12 +1,9 @@
 """Campaigns: preparing them, sending them, following them."""
 
-import hashlib
 from typing import Any, cast
 
-import orjson
 from django.http import HttpResponseBase
 from django.utils import timezone
-from django.utils.cache import get_conditional_response, patch_cache_control
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import serializers, status
@@ -19,7 +16,7 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import ModelViewSet
 
 from campaigns import actions, progress, timing, trial, watchdog
-from campaigns.api.base import OperatorView, RowSerializer
+from campaigns.api.base import OperatorView, RowSerializer, fresh
 from campaigns.api.errors import LedgerBroken
 from campaigns.api.fields import AddressField, StartTimeField, UtcField, instant, single_line
 from campaigns.composing import (
@@ -284,7 +281,7 @@ class CampaignView(CreatesOnce, OperatorView[Campaign], ModelViewSet[Campaign]):
         (current,) = found.values()
         if current.status == CampaignStatus.COMPLETED and not current.adds_up:
             raise LedgerBroken(current.trouble)
-        return _fresh(request, StatusSerializer(current).data)
+        return fresh(request, StatusSerializer(current).data)
 
     @extend_schema(
         summary="How far it is in each time zone", responses=ZoneSerializer(many=True), filters=False
@@ -293,7 +290,7 @@ class CampaignView(CreatesOnce, OperatorView[Campaign], ModelViewSet[Campaign]):
     def zones(self, request: Request, pk: str) -> HttpResponseBase:
         """Return the zones of a `recipient_local` campaign that has started, the earliest first."""
         found = timing.by_zone(self.get_object())
-        return _fresh(request, [ZoneSerializer(each).data for each in found])
+        return fresh(request, [ZoneSerializer(each).data for each in found])
 
     @extend_schema(summary="How far the campaigns in progress are", responses=StatusSerializer(many=True))
     @action(detail=False, methods=["get"], url_path="running/status", filter_backends=[])
@@ -303,17 +300,7 @@ class CampaignView(CreatesOnce, OperatorView[Campaign], ModelViewSet[Campaign]):
         ids = self.paginate_queryset(in_progress.values_list("id", flat=True)) or []
         found = watchdog.of_many(ids)
         documents = [StatusSerializer(found[key]).data for key in sorted(found)]
-        return _fresh(request, self.get_paginated_response(documents).data)
+        return fresh(request, self.get_paginated_response(documents).data)
 
     def _campaign(self) -> Response:
         return Response(self.get_serializer(self.get_object()).data)
-
-
-def _fresh(request: Request, document: Any) -> HttpResponseBase:
-    """Answer a document that clients must ask for anew; 304 when they have this very one."""
-    response = Response(document)
-    etag = f'"{hashlib.sha256(orjson.dumps(document)).hexdigest()[:32]}"'
-    response["ETag"] = etag
-    patch_cache_control(response, private=True, no_cache=True)
-    answer = get_conditional_response(request._request, etag=etag, response=response)
-    return response if answer is None else answer

@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 from campaigns.actions import CampaignEnded, NoLongerEditable, QueueAway
 from campaigns.composing import CannotRender, TemplateRefused
 from campaigns.exporting.exports import TooManyRows
+from campaigns.importing.jobs import ImportEnded
 from campaigns.importing.refusals import ImportRefused
 from campaigns.lifecycle import TransitionRefused
 from campaigns.models import CampaignStatus
@@ -75,6 +76,8 @@ def _translated(exc: Exception) -> Exception:
             return ValidationError({"deliveries": [str(exc)]}, "too_many")
         case CampaignNotReady():
             return ValidationError(_fields(exc.problems), "not_ready")
+        case ImportEnded():
+            return Conflict(str(exc), "import_ended", **{"from": str(exc.status)})
         case ImportRefused():
             return ValidationError({exc.field: [exc.message]}, "import_refused")
         case TemplateRefused():

@@ -6,6 +6,8 @@ from typing import Any, cast
 from django.conf import settings
 from django.db import transaction
 from django.http import FileResponse
+from django.http.response import HttpResponseBase
+from django.utils import timezone
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_field
@@ -19,7 +21,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from campaigns import tasks
-from campaigns.api.base import OperatorView, RowSerializer
+from campaigns.api.base import OperatorView, RowSerializer, fresh
 from campaigns.api.fields import ObjectField
 from campaigns.api.renderers import CsvRenderer
 from campaigns.importing import jobs
@@ -45,6 +47,7 @@ class FileTooLarge(APIException):
 class ImportSerializer(RowSerializer[ImportJob]):
     """read = created + updated + unchanged + duplicate + refused, once completed."""
 
+    phase = serializers.ChoiceField(choices=["", "reading", "writing"], read_only=True)
     errors_csv = serializers.SerializerMethodField()
 
     class Meta:
@@ -61,14 +64,22 @@ class ImportSerializer(RowSerializer[ImportJob]):
             "dry_run",
             "reading",
             "status",
+            "phase",
             "problem",
+            "total",
             "read",
+            "accepted",
             "created",
             "updated",
             "unchanged",
             "duplicate",
             "refused",
             "warnings",
+            "suppressed",
+            "rate_per_second",
+            "eta_seconds",
+            "attempts",
+            "cancel_asked_at",
             "errors_csv",
             "created_by",
             "created_at",
@@ -175,7 +186,7 @@ class PreviewSerializer(serializers.Serializer[Preview]):
 
 
 @extend_schema(tags=["imports"])
-class ImportView(mixins.ListModelMixin, mixins.RetrieveModelMixin, OperatorView[ImportJob]):
+class ImportView(mixins.ListModelMixin, OperatorView[ImportJob]):
     """Imports: POST a file, then follow its counters."""
 
     queryset = ImportJob.objects.all()
@@ -228,6 +239,24 @@ class ImportView(mixins.ListModelMixin, mixins.RetrieveModelMixin, OperatorView[
         if seen.problem:
             raise seen.problem
         return Response(PreviewSerializer(seen).data)
+
+    @extend_schema(summary="How far it is", responses=ImportSerializer)
+    def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
+        """Poll this: its counters move while the file is read, then while its rows are written.
+
+        With If-None-Match 304 while nothing changes.
+        """
+        return fresh(request, self.get_serializer(self.get_object()).data)
+
+    @extend_schema(summary="End it where it is", request=None, responses={202: ImportSerializer})
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: str) -> Response:
+        """Ask that the import end; what it has written stays, and `problem` then says how much that is.
+
+        A worker that is at it ends within a second or so. An import that has ended: 409.
+        """
+        job = jobs.cancel(self.get_object().pk, now=timezone.now())
+        return Response(self.get_serializer(job).data, status=status.HTTP_202_ACCEPTED)
 
     @extend_schema(
         summary="The rows that did not get in, with the reason for each",

@@ -4,7 +4,9 @@ reading     a CSV file or workbook as columns and lines   (archives, encodings, 
             escaping; workbooks, packages, sheets, odf, biff, cells; headers)
 mapping     which column is the address, the name, the time zone
 validating  one line: a row to store, or a refusal in words   (addresses)
-staging     rows into a temporary table, then into the audience, all at once
+judging     many lines at once: the same verdicts, column by column
+staging     rows into a temporary table, then into the audience, chunk by chunk
 report      every line that did not get in, and why
-jobs        the story of one import: check, store, run, resume
+running     one process at work on one import
+jobs        the story of one import: check, store, run, resume, cancel   (locks, pace)
 """

@@ -2,39 +2,49 @@
 
 check_upload  what speaks against a file, seen at once
 create_job    the file stored, the job queued
-run           read, validate, write; harmless to call twice, or on two machines
+run           read, validate, write; harmless to call twice, or on two machines   (running)
+cancel        let it end where it is
 interrupted   the jobs that nobody works on
 """
 
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
-from itertools import islice
-from pathlib import Path, PurePath
-from tempfile import TemporaryDirectory
-from typing import IO, Any
+from datetime import datetime
+from pathlib import PurePath
+from typing import IO
 from uuid import uuid4
 
 from django.core.files import File
-from django.db import Error, InterfaceError, OperationalError, transaction
+from django.db import Error, InterfaceError, OperationalError
+from django.db.models import Value
+from django.db.models.functions import Coalesce
 
 from campaigns.importing import locks, staging
-from campaigns.importing.limits import Limits
-from campaigns.importing.mapping import Columns, resolve
+from campaigns.importing.mapping import resolve
 from campaigns.importing.reading import open_table
-from campaigns.importing.refusals import ImportRefused, Reading, Refusal, Table
-from campaigns.importing.report import Spool, write_report
-from campaigns.importing.staging import Written
-from campaigns.importing.validating import Row, validator
+from campaigns.importing.refusals import ImportRefused, Reading
+from campaigns.importing.running import Cancelled, Progress, Run, Stopped, Stopping
 from campaigns.models import Audience, ImportJob, ImportStatus
 from users.models import User
 
 logger = logging.getLogger(__name__)
 
 OPEN = (ImportStatus.QUEUED, ImportStatus.RUNNING)
-Progress = Callable[[int], None]
+MOST_ATTEMPTS = 4  # that may end with the death of the process before anything more is written
+
+_DEADLY = (
+    "The import was begun {} times, and each time its worker was killed before it got on; perhaps the file "
+    "needs more memory than the worker has. Save it as CSV, or split it."
+)
+
+
+class ImportEnded(Exception):
+    """The import has ended already, in the status that `status` names; there is nothing to cancel."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"The import is {status}.")
+        self.status = status
 
 
 def check_upload(
@@ -87,18 +97,59 @@ def create_job(
     return job
 
 
-def run(job_id: int, *, now: datetime, on_progress: Progress | None = None) -> ImportJob:
-    """Do the import, unless it is done or another process is at it, and return the job as it then is.
+def run(
+    job_id: int,
+    *,
+    now: datetime,
+    on_progress: Progress = lambda job: None,
+    stopping: Stopping = lambda: False,
+) -> ImportJob:
+    """Do what is left of the import, unless it has ended or another process is at it; the job as it then is.
 
-    Rows are read into a temporary table. One transaction then writes all of them and marks the job
-    completed, so an interruption at any point leaves the audience as it was, and the next run begins
-    anew. `on_progress` is called now and then with the number of rows read. Raises ImportJob.DoesNotExist.
+    Harmless to call at any time, on any number of machines: what a process that died had written stays, and
+    the next one goes on behind it. `on_progress` is called with the job whenever its counters moved, and
+    `stopping` says whether this process is to end. Raises ImportJob.DoesNotExist.
     """
     with locks.held(job_id) as mine:
         job = ImportJob.objects.get(pk=job_id)
         if mine and job.status in OPEN:
-            _run(job, now=now, on_progress=on_progress or (lambda read: None))
+            _run(Run(job, now=now, on_progress=on_progress, stopping=stopping))
     return job
+
+
+def ask_to_cancel(job_id: int, *, now: datetime) -> None:
+    """Ask that the import end where it is; whoever works on it does so within a second or so.
+
+    Raises ImportEnded, and ImportJob.DoesNotExist.
+    """
+    asked = ImportJob.objects.filter(pk=job_id, status__in=OPEN).update(
+        cancel_asked_at=Coalesce("cancel_asked_at", Value(now))
+    )
+    if not asked:
+        raise ImportEnded(ImportJob.objects.get(pk=job_id).status)
+
+
+def cancel(job_id: int, *, now: datetime) -> ImportJob:
+    """Ask the same, and end the import at once if nobody works on it. The job as it then is.
+
+    What it has written stays.
+    """
+    ask_to_cancel(job_id, now=now)
+    with locks.held(job_id) as mine:
+        job = ImportJob.objects.get(pk=job_id)
+        if mine and job.status in OPEN:
+            _end_cancelled(job, now=now)
+    return job
+
+
+def so_far(job: ImportJob) -> str:
+    """What an import has written, as a sentence."""
+    if not job.written_through:
+        return "Nothing of it is in the audience."
+    return (
+        f"Its rows up to line {job.written_through:,} are in the audience: {job.created:,} created, "
+        f"{job.updated:,} updated, {job.unchanged:,} unchanged. Those behind it are not."
+    )
 
 
 def interrupted() -> list[int]:
@@ -109,115 +160,69 @@ def interrupted() -> list[int]:
     return [job_id for job_id in ids if job_id not in held]
 
 
-def _run(job: ImportJob, *, now: datetime, on_progress: Progress) -> None:
-    began = time.monotonic()
+def _run(run: Run) -> None:
+    job = run.job
+    if job.cancel_asked_at:
+        _end_cancelled(job, now=run.now())
+        return
+    if job.attempts >= MOST_ATTEMPTS:
+        _end(job, ImportStatus.FAILED, f"{_DEADLY.format(job.attempts)} {so_far(job)}", now=run.now())
+        return
     job.errors_file.delete(save=False)  # of a run that was interrupted
-    _change(job, status=ImportStatus.RUNNING, started_at=now, read=0, warnings=0, errors_file="")
+    _begin(run)
     try:
-        _read_and_write(job, now=now, began=began, on_progress=on_progress)
+        run.work()
+        logger.info("import %d completed: %d rows read", job.pk, job.read)
+    except Cancelled:
+        _end_cancelled(job, now=run.now())
+    except Stopped:
+        run.change(attempts=job.attempts - 1)  # this end is nobody's fault
     except ImportRefused as refused:
-        _fail(job, refused.message, now=_since(now, began))
+        what = f"{refused.message} {so_far(job)}" if job.written_through else refused.message
+        _end(job, ImportStatus.FAILED, what, now=run.now())
     except (OperationalError, InterfaceError):
         raise  # PostgreSQL is away: the job stays open, and the tick brings it back
     except ImportJob.DoesNotExist:
         raise  # deleted meanwhile
     except Exception as error:
         # another attempt would end the same way
-        _fail(job, f"The program failed on this file: {error!r}.", now=_since(now, began))
+        problem = f"The program failed on this file: {error!r}. {so_far(job)}"
+        _end(job, ImportStatus.FAILED, problem, now=run.now())
         raise
     finally:
-        with suppress(Error):  # the table goes with the connection at the latest
+        with suppress(Error):  # the tables go with the connection at the latest
             staging.drop()
 
 
-def _read_and_write(job: ImportJob, *, now: datetime, began: float, on_progress: Progress) -> None:
-    limits = Limits.of_settings()
-    with TemporaryDirectory(prefix="import-") as directory, Spool(Path(directory, "refused")) as spool:
-        columns = _read(job, spool, limits, on_progress)
-        job.duplicate = staging.set_duplicates_apart()
-        job.refused, job.warnings = spool.refused, spool.warnings
-        if job.duplicate or job.refused or job.warnings:
-            path = Path(directory, "errors.csv")
-            left_out = (spool, staging.duplicates(columns))
-            write_report(path, columns.names, *left_out, longest_cell=limits.cell)
-            _store_report(job, path)
-    with transaction.atomic():
-        # the lock keeps the audience, and with it the job, from being deleted under our hands
-        ImportJob.objects.select_for_update().get(pk=job.pk)
-        if job.dry_run:
-            written = staging.foresee(job.audience_id, columns, job.on_existing)
-        else:
-            written = staging.write(job.audience_id, columns, job.on_existing, now=now)
-        _complete(job, written, now=_since(now, began))
-
-
-def _read(job: ImportJob, spool: Spool, limits: Limits, on_progress: Progress) -> Columns:
-    try:
-        opened = job.file.open("rb")
-    except FileNotFoundError as error:
-        raise ImportRefused("file", "The stored file is gone; upload it again.") from error
-    how = {"mapping": job.mapping, "sheet": job.sheet, "encoding": job.encoding}
-    with opened as file, open_table(job.original_name, file, size=file.size, **how) as table:
-        columns = resolve(table.columns, job.mapping, table.sample)
-        _stage(job, table, columns, spool, limits, on_progress)
-    return columns
-
-
-def _stage(
-    job: ImportJob, table: Table, columns: Columns, spool: Spool, limits: Limits, on_progress: Progress
-) -> None:
-    judge = validator(columns, longest_cell=limits.cell, warn_about=job.warn_about)
-    staging.create()
-    judged = (judgement for line in table.lines if (judgement := judge(line)) is not None)
-    while chunk := list(islice(judged, staging.CHUNK)):
-        staging.add(row for row in chunk if isinstance(row, Row))
-        for judgement in chunk:
-            reported = judgement if isinstance(judgement, Refusal) else judgement.warning
-            if reported:
-                spool.add(reported)
-        _change(job, read=job.read + len(chunk), refused=spool.refused, warnings=spool.warnings)
-        on_progress(job.read)
-    if not job.read:
-        raise ImportRefused("file", "The file has a header and no other line.")
-
-
-def _store_report(job: ImportJob, path: Path) -> None:
-    with path.open("rb") as file:
-        job.errors_file.save(f"{PurePath(job.file.name or '').stem}-errors.csv", File(file), save=False)
-    _change(job, errors_file=job.errors_file.name)
-
-
-def _complete(job: ImportJob, written: Written, *, now: datetime) -> None:
-    _change(
-        job,
-        status=ImportStatus.COMPLETED,
-        problem="",
-        created=written.created,
-        updated=written.updated,
-        unchanged=written.unchanged,
-        duplicate=job.duplicate,
-        refused=job.refused,
-        warnings=job.warnings,
-        finished_at=now,
+def _begin(run: Run) -> None:
+    job = run.job
+    run.change(
+        status=ImportStatus.RUNNING,
+        started_at=job.started_at or run.began,
+        attempts=job.attempts + 1,
+        total=None,
+        read=0,
+        accepted=None,
+        duplicate=0,
+        refused=0,
+        warnings=0,
+        suppressed=0,
+        rate_per_second=None,
+        eta_seconds=None,
+        errors_file="",
     )
-    logger.info("import %d completed: %d rows read, %s", job.pk, job.read, written)
 
 
-def _fail(job: ImportJob, problem: str, *, now: datetime) -> None:
-    _change(job, status=ImportStatus.FAILED, problem=problem, finished_at=now)
-    logger.info("import %d failed: %s", job.pk, problem)
+def _end_cancelled(job: ImportJob, *, now: datetime) -> None:
+    _end(job, ImportStatus.CANCELLED, f"Cancelled. {so_far(job)}", now=now)
 
 
-def _change(job: ImportJob, **values: Any) -> None:
-    """Set these columns of the job, here and in the database."""
+def _end(job: ImportJob, status: ImportStatus, problem: str, *, now: datetime) -> None:
+    values = {"status": status, "problem": problem, "finished_at": now, "eta_seconds": None}
     for name, value in values.items():
         setattr(job, name, value)
     ImportJob.objects.filter(pk=job.pk).update(**values)
-
-
-def _since(now: datetime, began: float) -> datetime:
-    """The time it is, given that it was `now` when the monotonic clock showed `began`."""
-    return now + timedelta(seconds=time.monotonic() - began)
+    logger.info("import %d %s: %s", job.pk, status, problem)
 
 
 def _size(file: IO[bytes]) -> int:

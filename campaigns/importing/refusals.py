@@ -38,7 +38,7 @@ class Line(NamedTuple):
     formulas: Mapping[int, bool] | None = None
 
 
-REFUSED, DUPLICATE, WARNING = "refused", "duplicate", "warning"
+REFUSED, DUPLICATE, WARNING, SUPPRESSED = "refused", "duplicate", "warning", "suppressed"
 
 
 class Block(NamedTuple):
@@ -49,7 +49,7 @@ class Block(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A line for the report: one that does not get in, or, as a warning, one that did and looks wrong."""
+    """A line for the report: one that does not get in, or one that does, with a word of warning."""
 
     line: int
     column: str

@@ -125,10 +125,13 @@ def _name(text: str, column: str) -> str:
     return text
 
 
+def known_zone(text: str) -> str | None:
+    """The IANA name for a time zone written in any case; "" for none given, None for what is no zone."""
+    return _zones().get(text.casefold()) if text else ""
+
+
 def _zone(text: str, column: str) -> str:
-    if not text:
-        return ""
-    zone = _zones().get(text.casefold())
+    zone = known_zone(text)
     if zone is None:
         raise _Bad(column, f'"{text[:80]}" is not a time zone; write it like Asia/Kolkata.')
     return zone

@@ -13,11 +13,13 @@ class ImportStatus(models.TextChoices):
     QUEUED = "queued"
     """Its file is stored; a worker will take it."""
     RUNNING = "running"
-    """A worker is reading the file; nothing of it is in the audience yet."""
+    """A worker reads the whole file, then writes its rows in chunks that each stay."""
     COMPLETED = "completed"
     """Every good row is in the audience; every refused row is in the report."""
     FAILED = "failed"
-    """The file as a whole could not be used; the audience is as it was; `problem` says why."""
+    """It could not be done; `problem` says why. When the file is at fault the audience is as it was."""
+    CANCELLED = "cancelled"
+    """Somebody ended it; `problem` says what it had done."""
 
 
 class OnExisting(models.TextChoices):
@@ -65,7 +67,15 @@ class ImportJob(models.Model):
         max_length=10, choices=ImportStatus, default=ImportStatus.QUEUED, editable=False
     )
     problem = models.TextField(blank=True, editable=False)
+    total = models.PositiveIntegerField(
+        null=True, editable=False, help_text="Rows of the file; estimated until it has been read."
+    )
     read = models.PositiveIntegerField("rows read", default=0, editable=False)
+    accepted = models.PositiveIntegerField(
+        null=True,
+        editable=False,
+        help_text="Rows that go into the audience; known when the whole file has been read.",
+    )
     created = models.PositiveIntegerField(default=0, editable=False)
     updated = models.PositiveIntegerField(default=0, editable=False)
     unchanged = models.PositiveIntegerField(default=0, editable=False)
@@ -76,6 +86,20 @@ class ImportJob(models.Model):
     warnings = models.PositiveIntegerField(
         default=0, editable=False, help_text="Rows that were taken and look wrong; the report says why."
     )
+    suppressed = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Rows that were taken and whose address is not mailed."
+    )
+    rate_per_second = models.FloatField(null=True, editable=False)
+    eta_seconds = models.PositiveIntegerField(null=True, editable=False)
+    written_through = models.PositiveBigIntegerField(
+        default=0,
+        editable=False,
+        help_text="The line up to which the rows are in the audience; the next run goes on behind it.",
+    )
+    attempts = models.PositiveIntegerField(
+        default=0, editable=False, help_text="How often it was begun since rows of it were last written."
+    )
+    cancel_asked_at = models.DateTimeField(null=True, editable=False)
     errors_file = models.FileField(upload_to="imports/%Y/%m/", blank=True, editable=False)
 
     created_by = models.ForeignKey(
@@ -92,6 +116,11 @@ class ImportJob(models.Model):
             models.CheckConstraint(
                 condition=Q(status__in=ImportStatus.values), name="import_status_is_known"
             ),
+            models.CheckConstraint(
+                condition=~Q(status=ImportStatus.COMPLETED)
+                | Q(read=F("created") + F("updated") + F("unchanged") + F("duplicate") + F("refused")),
+                name="import_counts_add_up_once_completed",
+            ),
         ]
         indexes = [
             # the tick: imports that nobody works on
@@ -104,3 +133,15 @@ class ImportJob(models.Model):
 
     def __str__(self) -> str:
         return f"{self.original_name} into {self.audience}"
+
+    @property
+    def phase(self) -> str:
+        """What a running import is at: "reading" or "writing"; "" when it is not running."""
+        if self.status != ImportStatus.RUNNING:
+            return ""
+        return "reading" if self.accepted is None else "writing"
+
+    @property
+    def written(self) -> int:
+        """Rows that are dealt with in the audience."""
+        return self.created + self.updated + self.unchanged

@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import signal
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +18,11 @@ from campaigns.importing.refusals import ImportRefused
 from campaigns.importing.report import first_refusals
 from campaigns.models import Audience, ImportJob, ImportStatus, OnExisting
 
-COUNTERS = ("read", "created", "updated", "unchanged", "duplicate", "refused", "warnings")
+BAR = 30  # characters
+CANCELLED = 130  # what shells call a program that SIGINT ended
+COUNTERS = ("read", "created", "updated", "unchanged", "duplicate", "refused", "warnings", "suppressed")
+MOVING = ("status", "phase", "total", *COUNTERS, "rate_per_second", "eta_seconds")
+WIDTH = 100  # columns of a terminal that the bar takes
 SHOWN = 5
 
 
@@ -26,8 +33,21 @@ def _mapping(text: str) -> dict[str, str]:
     return {field.strip(): header.strip() for field, _, header in pairs}
 
 
+def _bar(job: ImportJob) -> str:
+    """How far it is, in one line."""
+    whole, done = (job.total, job.read) if job.phase == "reading" else (job.accepted, job.written)
+    share = min(1.0, done / whole) if whole else 0.0
+    filled = round(BAR * share)
+    pace = f", {job.rate_per_second:,.0f}/s, {job.eta_seconds} s left" if job.rate_per_second else ""
+    return f"{job.phase} [{'#' * filled}{' ' * (BAR - filled)}] {share:4.0%} {done:,} rows{pace}"
+
+
 class Command(BaseCommand):
-    """Exits 0 when the import completed, refused rows or not; 1 when the file as a whole was refused."""
+    """Exits 0 when the import completed, refused rows or not; 1 when the file as a whole was refused.
+
+    Ctrl-C cancels it where it is: the command then says what had been done, and exits 130. A second one, or
+    a kill, leaves it to the minute tick, which has a worker go on with it.
+    """
 
     help = "Import recipients from a CSV or Excel file (.csv .tsv .txt .xlsx .xlsm) into an audience."
 
@@ -53,10 +73,15 @@ class Command(BaseCommand):
         parser.add_argument(
             "--errors", type=Path, metavar="FILE", help="write the lines that did not get in, with reasons"
         )
-        parser.add_argument("--json", action="store_true", help="JSON lines; the last one has the counters")
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            help="JSON lines, as when it is not run in a terminal; the last one has the counters",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self._json = bool(options["json"])
+        self._json = bool(options["json"]) or not self.stdout.isatty()
+        self._interrupted = False
         try:
             with options["file"].open("rb") as file:
                 self._import(file, options)
@@ -109,7 +134,8 @@ class Command(BaseCommand):
 
     def _run(self, job: ImportJob, options: dict[str, Any]) -> None:
         began = timezone.now()
-        job = jobs.run(job.pk, now=began, on_progress=self._progress)
+        with self._cancelled_by_interrupt():
+            job = jobs.run(job.pk, now=began, on_progress=self._progress)
         if job.status == ImportStatus.FAILED:
             raise ImportRefused("file", job.problem)
         if options["errors"]:
@@ -117,14 +143,40 @@ class Command(BaseCommand):
         seconds = (timezone.now() - began).total_seconds()
         if self._json:
             self._print_json(job, seconds)
-        else:
+        elif job.status == ImportStatus.COMPLETED:
             self._print_summary(job, seconds)
+        if job.status == ImportStatus.CANCELLED:
+            raise CommandError(job.problem, returncode=CANCELLED)
 
-    def _progress(self, read: int) -> None:
+    @contextmanager
+    def _cancelled_by_interrupt(self) -> Iterator[None]:
+        """Take the first SIGINT for a wish; the second one interrupts, as everywhere."""
+
+        def wish(*_: object) -> None:
+            self._interrupted = True
+            signal.signal(signal.SIGINT, before)
+
+        before = signal.getsignal(signal.SIGINT)
+        with suppress(ValueError):  # not in the main thread, which alone gets signals
+            signal.signal(signal.SIGINT, wish)
+        try:
+            yield
+        finally:
+            with suppress(ValueError):
+                signal.signal(signal.SIGINT, before)
+
+    def _progress(self, job: ImportJob) -> None:
+        if self._interrupted:
+            self._interrupted = False
+            with suppress(jobs.ImportEnded):
+                jobs.ask_to_cancel(job.pk, now=timezone.now())
+        if job.status != ImportStatus.RUNNING:
+            return
         if self._json:
-            self.stdout.write(json.dumps({"read": read}))
-        elif self.stdout.isatty():
-            self.stdout.write(f"\r{read:,} rows read", ending="")
+            self.stdout.write(json.dumps({name: getattr(job, name) for name in MOVING}))
+            self.stdout.flush()
+        else:
+            self.stdout.write(f"\r{_bar(job):<{WIDTH}}", ending="")
             self.stdout.flush()
 
     def _copy_errors(self, job: ImportJob, target: Path) -> None:
@@ -141,8 +193,7 @@ class Command(BaseCommand):
         )
 
     def _print_summary(self, job: ImportJob, seconds: float) -> None:
-        if self.stdout.isatty():
-            self.stdout.write("\r", ending="")
+        self.stdout.write("\r" + " " * WIDTH + "\r", ending="")
         verb = "Checked (dry run)" if job.dry_run else "Imported"
         self.stdout.write(f'{verb} {job.original_name} into "{job.audience}" in {seconds:.1f} s:')
         for name in COUNTERS:
