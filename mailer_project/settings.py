@@ -355,6 +355,7 @@ UNFOLD = {
                 "items": [
                     _list("Delivery log", "mark_email_read", "campaigns", "deliverylog"),
                     _list("Batches", "stacks", "campaigns", "batch"),
+                    _list("Single mails", "outgoing_mail", "campaigns", "outboundemail"),
                     _list("Suppressions", "block", "campaigns", "suppression"),
                 ],
             },

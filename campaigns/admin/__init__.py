@@ -4,6 +4,6 @@ Everything that changes something is a POST with a CSRF token; views are plain f
 `get_urls`, so that little depends on the theme (`users.admin_theme`).
 """
 
-from campaigns.admin import audiences, campaigns, deliveries, imports, suppressions, templates
+from campaigns.admin import audiences, campaigns, deliveries, emails, imports, suppressions, templates
 
-__all__ = ["audiences", "campaigns", "deliveries", "imports", "suppressions", "templates"]
+__all__ = ["audiences", "campaigns", "deliveries", "emails", "imports", "suppressions", "templates"]

@@ -83,12 +83,13 @@ def preview(draft: Draft, *, images: bool = False) -> HttpResponse:
         context = sample_context(message)
         if message.html is not None:
             return in_frame(message.html.render(context), images=images)
-        return in_frame(_page(message.text.render(context)))
+        return in_frame(as_text(message.text.render(context)))
     except (TemplateRefused, CannotRender) as refusal:
-        return in_frame(_page(str(refusal)))
+        return in_frame(as_text(str(refusal)))
 
 
-def _page(text: str) -> str:
+def as_text(text: str) -> str:
+    """Plain text as a document for `in_frame`."""
     return f'<!doctype html><pre style="font:14px/1.5 sans-serif;white-space:pre-wrap">{escape(text)}</pre>'
 
 
