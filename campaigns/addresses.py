@@ -4,6 +4,7 @@ import re
 from email.utils import unquote
 from functools import lru_cache
 from typing import NamedTuple
+from unicodedata import category
 
 from email_validator import EmailNotValidError, validate_email
 
@@ -12,6 +13,7 @@ DOT_ATOM = re.compile(r"[a-zA-Z0-9_!#$%&'*+\-/=?^`{|}~]+(?:\.[a-zA-Z0-9_!#$%&'*+
 # is one of two special ones. It is no longer than one label may be, and has no "--", which is Punycode's.
 COMMON_DOMAIN = re.compile(r"(?=.{4,63}\Z)(?:[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*\.)+[a-zA-Z]{2,}")
 NEVER_COMMON = (".arpa", ".onion")
+SEVERAL = re.compile(r"@[^@]*[,;\s][^@]*@")
 INVISIBLE = "\u200b\u2060\ufeff"  # zero-width characters that come along when an address is copied
 _NAMED = re.compile(r"\s*(?P<name>[^<>]*?)\s*<(?P<email>[^<>]*)>\s*")
 LONGEST_NAME = 200
@@ -91,6 +93,11 @@ def _why(text: str, local: str) -> str:
         return "The address contains a line break."
     if "@" not in text:
         return "The address has no @-sign."
+    if SEVERAL.search(text):
+        return "The cell holds several addresses; give each a row of its own."
+    hidden = next((character for character in text if category(character) == "Cf"), "")
+    if hidden:
+        return f"The address has an invisible character in it (U+{ord(hidden):04X}); type it anew."
     if not local.isascii():
         return "The part before the @-sign has letters outside ASCII, which most mail servers refuse."
     try:

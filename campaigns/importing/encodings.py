@@ -23,6 +23,7 @@ CODECS = {
 CHOICES = tuple(CODECS)
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 NOT_IN_1252 = b"\x81\x8d\x8f\x90\x9d"
+CONTROLS = bytes({*range(0x20)} - set(b"\t\n\v\f\r"))
 HIGH = bytes(range(0x80, 0x100))
 BAD = re.compile("[\udc80-\udcff]")
 RUN = re.compile(rb"[\xc0-\xff]{4,}")  # no Western word has four accented letters in a row
@@ -51,6 +52,8 @@ def find_encoding(file: IO[bytes], chosen: str = "") -> Encoding:
     name = chosen.strip().lower() or _marked(file)
     if name and name not in CODECS:
         raise ImportRefused("encoding", f'"{chosen}" is not an encoding known here; use {", ".join(CODECS)}.')
+    if name == "utf-16" and not _marked(file).startswith("utf-16"):
+        name = "utf-16le"  # RFC 2781 §4.3 would have it the other way round, but nobody does
     found = Encoding(_shown(name or "utf-8"), CODECS[name or "utf-8"])
     fault = _first_fault(file, found.codec)
     if fault is None:
@@ -121,6 +124,8 @@ def _first_fault(file: IO[bytes], codec: str) -> _Fault | None:
 def _without_help(file: IO[bytes], fault: _Fault, *, is_marked: bool) -> Encoding:
     """UTF-8 with damage where most of its letters are whole, else Windows-1252, unless that is unlikely."""
     tally = _tally(file)
+    if tally.controls * 100 > tally.size:
+        raise ImportRefused("file", "The file is no text, though its name says so.")
     if is_marked or tally.letters >= tally.bad:
         return Encoding("UTF-8", CODECS["utf-8"], is_damaged=True)
     if tally.strangers or tally.in_runs * 2 > tally.high:
@@ -136,8 +141,10 @@ def _without_help(file: IO[bytes], fault: _Fault, *, is_marked: bool) -> Encodin
 
 @dataclass
 class _Tally:
-    """Of a file taken for UTF-8: bytes that are not and letters that are; of its high bytes, the odd ones."""
+    """Of a file taken for UTF-8: how many bytes are not, and how many letters are; and bytes by kind."""
 
+    size: int = 0
+    controls: int = 0
     bad: int = 0
     letters: int = 0
     high: int = 0
@@ -150,7 +157,9 @@ def _tally(file: IO[bytes]) -> _Tally:
     decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="surrogateescape")
     for chunk in _chunks(file):
         text = decoder.decode(chunk, final=not chunk)
-        if text.isascii():
+        tally.size += len(chunk)
+        tally.controls += len(chunk) - len(chunk.translate(None, CONTROLS))
+        if text.isascii() and chunk.isascii():
             continue
         bad = len(BAD.findall(text))
         tally.bad += bad

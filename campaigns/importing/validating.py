@@ -82,7 +82,8 @@ def _fitted(cells: list[str], columns: Columns) -> list[str]:
     if len(cells) == width:
         return cells
     if len(cells) < width or "".join(cells[width:]).strip():
-        raise _Bad("", f"The line has {len(cells)} cells, the header {width}.")
+        cells_there = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+        raise _Bad("", f"The line has {cells_there}, the header {width}.")
     return cells[:width]
 
 
