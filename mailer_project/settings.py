@@ -360,6 +360,16 @@ UNFOLD = {
                 ],
             },
             {
+                "title": "Schedules and tasks",
+                "items": [
+                    _list("Schedules", "event_repeat", "schedules", "schedule"),
+                    _list("Schedule runs", "event_available", "schedules", "schedulerun"),
+                    _list("Broadcasts", "cell_tower", "schedules", "broadcast"),
+                    _list("Tasks", "task_alt", "schedules", "task"),
+                    _list("Task runs", "rule", "schedules", "taskrun"),
+                ],
+            },
+            {
                 "title": "System",
                 "items": [
                     _list("Users", "badge", "users", "user"),

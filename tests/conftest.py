@@ -63,7 +63,7 @@ def many(audience: Audience) -> list[str]:
 def empty_queues() -> None:
     """No message, limit or breaker of an earlier test meets this one's workers."""
     with current_app.connection_for_write() as connection:
-        for name in ("senders", "scheduler"):
+        for name in ("senders", "scheduler", "transactional", "imports"):
             queue = connection.SimpleQueue(name)
             queue.clear()
             queue.close()

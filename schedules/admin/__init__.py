@@ -1,5 +1,5 @@
 """The admin's pages of what happens when."""
 
-from schedules.admin import beat
+from schedules.admin import beat, broadcasts, schedules, tasks
 
-__all__ = ["beat"]
+__all__ = ["beat", "broadcasts", "schedules", "tasks"]

@@ -1,0 +1,134 @@
+"""Preferred times of users, and what came of them."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from campaigns.admin.fields import Checked, LineField
+from campaigns.admin.large import Large
+from campaigns.admin.readonly import ReadOnly
+from schedules import outcomes, planning, words
+from schedules.admin import recurring
+from schedules.admin.operated import Operated
+from schedules.admin.recurring import RecurringForm
+from schedules.models import Schedule, ScheduleRun, ScheduleState
+from users.admin_theme import ModelAdmin, ModelForm
+
+SHOWN = 10  # moments, and runs, on the page of a schedule
+COLOURS = {
+    "active": "green", "completed": "green", "sent": "green",
+    "paused": "yellow", "missed": "yellow", "skipped": "yellow",
+    "suppressed": "yellow", "unconfirmed": "yellow",
+    "failed": "red", "running": "violet",
+}  # fmt: skip
+
+
+def label(word: str) -> SafeString:
+    """Return a state as a coloured label."""
+    return format_html('<span class="mailer-label mailer-{}">{}</span>', COLOURS.get(word, "grey"), word)
+
+
+class ScheduleForm(RecurringForm, ModelForm[Schedule]):
+    """Whose, what, when."""
+
+    class Meta:
+        model = Schedule
+        fields = ("user", "name", "template", "variables", "grace_seconds")
+        field_classes = {"name": LineField}
+
+    def clean(self) -> dict[str, Any] | None:
+        """Hold the template to what the API asks, too."""
+        cleaned = super().clean() or self.cleaned_data
+        try:
+            planning.check_template(cleaned.get("template"), cleaned.get("variables") or {})
+        except ValidationError as problem:
+            self.add_error(None, problem)
+        return cleaned
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(Checked, Large, Operated, ModelAdmin[Schedule]):
+    """When users want mail."""
+
+    form = ScheduleForm
+    list_display = ("title", "user", "template", "state_label", "next_run_at", "last_run_for")
+    list_filter = (("paused_at", admin.EmptyFieldListFilter), ("next_run_at", admin.EmptyFieldListFilter))
+    list_select_related = ("user", "template")
+    search_fields = ("name", "user__email")
+    autocomplete_fields = ("user", "template")
+    change_form_outer_before_template = "admin/schedules/panel.html"
+    fieldsets = (
+        (None, {"fields": ("user", "name", "template", "variables", "grace_seconds")}),
+        ("When", {"fields": recurring.NAMES}),
+    )
+    deeds = {
+        "pause": lambda pk: _did(planning.pause(pk, now=timezone.now()), "Paused."),
+        "resume": lambda pk: _did(
+            planning.resume(pk, now=timezone.now()), "It runs again from its next moment."
+        ),
+    }
+
+    @admin.display(description="schedule")
+    def title(self, schedule: Schedule) -> SafeString:
+        """The name, and when in a sentence."""
+        return format_html(
+            '<span class="mailer-title">{}</span><span class="mailer-sub">{}</span>',
+            str(schedule),
+            words.sentence(schedule.when, now=timezone.now()),
+        )
+
+    @admin.display(description="state")
+    def state_label(self, schedule: Schedule) -> SafeString:
+        """Active, paused or finished."""
+        return label(str(schedule.state))
+
+    def save_model(
+        self, request: HttpRequest, obj: Schedule, form: "forms.ModelForm[Schedule]", change: bool
+    ) -> None:
+        """Plan its next moment and store it."""
+        if isinstance(form, ScheduleForm) and form.when is not None:
+            planning.plan(obj, form.when, now=timezone.now())
+        obj.save()
+
+    def panel(self, row: Schedule) -> dict[str, Any]:
+        """Return the sentence, the next moments and the last runs."""
+        now = timezone.now()
+        runs = row.runs.select_related("delivery")[:SHOWN]
+        return {
+            "state": label(str(row.state)),
+            "sentence": words.sentence(row.when, now=now),
+            "note": row.pause_note,
+            "moments": words.upcoming(row.when, now=now, at_most=SHOWN) if row.next_run_at else [],
+            "runs": [(run.scheduled_for, label(outcomes.of_run(run)), run.reason) for run in runs],
+        }
+
+    def offered(self, row: Schedule) -> dict[str, str]:
+        """Pause what runs, resume what rests."""
+        if row.state == ScheduleState.PAUSED:
+            return {"resume": "Resume"}
+        return {"pause": "Pause"} if row.state == ScheduleState.ACTIVE else {}
+
+
+def _did(row: object, words_of_it: str) -> str:
+    return words_of_it
+
+
+@admin.register(ScheduleRun)
+class ScheduleRunAdmin(ReadOnly, Large, ModelAdmin[ScheduleRun]):
+    """Each moment and what became of it."""
+
+    list_display = ("schedule", "scheduled_for", "outcome", "reason", "delivery")
+    list_filter = ("state",)
+    list_select_related = ("schedule", "delivery")
+    search_fields = ("schedule__user__email",)
+
+    @admin.display(description="outcome")
+    def outcome(self, run: ScheduleRun) -> SafeString:
+        """What became of it in a word."""
+        return label(outcomes.of_run(run))
