@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from campaigns.importing import jobs, waiting
 from campaigns.models import Audience, ImportJob, Recipient
-from tests.admin_helpers import client_of, operator, superuser
+from tests.admin_helpers import client_of, operator, said, superuser
 from tests.import_helpers import csv_bytes, workbook_bytes
 
 pytestmark = pytest.mark.django_db
@@ -206,6 +206,49 @@ class TestImporting:
         content = b"".join(errors.streaming_content).decode()  # type: ignore[attr-defined]  # a file is streamed
         assert "nonsense" in content
         assert [recipient.email for recipient in Recipient.objects.all()] == ["a@example.com"]
+
+    def test_shows_how_far_it_is(self, boss: Client) -> None:
+        both(boss, new_audience="Friends")
+        job = ImportJob.objects.get()
+        path = f"{PAGE}{job.pk}/live/"
+        job.status, job.total, job.read, job.rate_per_second, job.eta_seconds = (
+            "running",
+            4000,
+            1000,
+            812.4,
+            4,
+        )
+        job.save()
+        reading = boss.get(path).text
+        assert 'aria-label="reading" aria-valuenow="25"' in reading
+        assert '1,000<span class="mailer-of"> of 4,000</span>' in reading
+        assert "812 rows a second, about 4 s to go" in reading
+        job.accepted, job.created = 3000, 1500
+        job.save()
+        assert 'aria-label="writing" aria-valuenow="50"' in boss.get(path).text
+
+    def test_ends_where_it_is_when_it_is_cancelled(self, boss: Client) -> None:
+        both(boss, new_audience="Friends")
+        job = ImportJob.objects.get()
+        assert "Cancel the import" in boss.get(f"{PAGE}{job.pk}/").text
+        answer = boss.post(f"{PAGE}{job.pk}/cancel/")
+        assert answer["Location"] == f"{PAGE}{job.pk}/"
+        job.refresh_from_db()
+        assert job.status == "cancelled"
+        page = boss.get(f"{PAGE}{job.pk}/").text
+        assert job.problem in page
+        assert "Cancel the import" not in page
+        assert said(boss.post(f"{PAGE}{job.pk}/cancel/")) == ["The import is cancelled."]
+
+    def test_is_not_cancelled_by_those_who_may_only_look(self, boss: Client) -> None:
+        both(boss, new_audience="Friends")
+        job = ImportJob.objects.get()
+        client = client_of(operator("view_importjob"))
+        assert "Cancel the import" not in client.get(f"{PAGE}{job.pk}/").text
+        assert client.post(f"{PAGE}{job.pk}/cancel/").status_code == 403
+        assert boss.get(f"{PAGE}{job.pk}/cancel/").status_code == 405
+        job.refresh_from_db()
+        assert job.status == "queued"
 
     def test_the_audience_of_a_link_is_chosen_already(self, boss: Client, audience: Audience) -> None:
         page = boss.get(PAGE, {"audience": audience.pk}).text

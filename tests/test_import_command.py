@@ -13,7 +13,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from campaigns.models import Audience, ImportJob, Recipient
-from tests.import_helpers import csv_bytes, database_url, stored, xlsx_bytes
+from tests.import_helpers import csv_bytes, database_url, stored, workbook_bytes, xlsx_bytes
 
 pytestmark = pytest.mark.django_db
 
@@ -70,12 +70,12 @@ class TestImport:
     def test_creates_the_audience_and_prints_what_became_of_the_rows(self, people: Path) -> None:
         bars, *lines = seen(people)
         assert bars[-1].startswith('Imported people.csv into "Customers" in ')
-        assert [line[0].split() for line in lines[:8]] == [
+        assert [line[0].split() for line in lines[1:9]] == [
             [name, str(count)] for name, count in COUNTERS.items()
         ]
-        assert lines[8:] == [
-            ["line 3, email: The address has no @-sign."],
-            ["line 4, email: The address stands in line 2 already."],
+        assert lines[9:] == [
+            ["line 3, email: The address has no @-sign. (refused)"],
+            ["line 4, email: The address stands in line 2 already. (duplicate)"],
         ]
         assert stored(Audience.objects.get(name="Customers")) == [
             ("ann@example.com", "Ann", "", {"city": "Pune"})
@@ -122,6 +122,20 @@ class TestImport:
         run(path, "--mapping", "email=Contact,name=Person")
         assert stored(Audience.objects.get()) == [("ann@example.com", "Ann L.", "", {})]
 
+    def test_takes_a_sheet_an_encoding_and_what_to_warn_of(self, tmp_path: Path) -> None:
+        book = tmp_path / "p.xlsx"
+        book.write_bytes(
+            workbook_bytes({"May": [["email"], ["a@example.com"]], "June": [["email"], ["info@b.example"]]})
+        )
+        counters = last_line(run(book, "--sheet", "June", "--warn-about", "role,disposable"))
+        assert (counters["created"], counters["warnings"]) == (1, 1)
+        text = tmp_path / "p.csv"
+        text.write_bytes("email,name\nivan@example.com,Иван\n".encode("cp1251"))
+        run(text, "--encoding", "windows-1251")
+        assert Recipient.objects.get(email="ivan@example.com").name == "Иван"
+        with pytest.raises(CommandError, match='"weather" is not among role, disposable'):
+            run(text, "--warn-about", "weather")
+
     def test_skips_known_addresses_when_told(self, people: Path) -> None:
         audience = Audience.objects.create(name="Customers")
         audience.recipients.create(email="ann@example.com", name="Known")
@@ -147,6 +161,29 @@ class TestDryRun:
             **COUNTERS,
         }
         assert stored(audience) == []
+
+    def test_shows_first_how_the_file_is_read_and_what_its_columns_become(self, people: Path) -> None:
+        document = json.loads(run(people, "--dry-run").splitlines()[0])["preview"]
+        assert document["reading"] == {"format": "text", "encoding": "UTF-8", "delimiter": "commas"}
+        assert [(found["field"], found["column"]) for found in document["mapping"]] == [
+            ("email", "email"),
+            ("name", "name"),
+            ("timezone", ""),
+        ]
+        assert [row["verdict"] for row in document["rows"]] == ["accepted", "refused", "duplicate"]
+
+    def test_shows_a_person_the_same_in_words(self, people: Path) -> None:
+        lines = [line[-1] for line in seen(people, "--dry-run")]
+        assert lines[:8] == [
+            "Read as text, UTF-8, columns separated by commas.",
+            'email     in column "email", by the column\'s name',
+            'name      in column "name", by the column\'s name',
+            "timezone  in no column, no column has such a name",
+            'attribute {{ city }} in column "city"',
+            "line 2: accepted: ann@example.com | Ann | Pune",
+            "line 3: refused (The address has no @-sign.): broken | Bob |",
+            "line 4: duplicate (The address stands in line 2 already.): ANN@example.com | Twin |",
+        ]
 
     def test_does_not_create_the_audience(self, people: Path, tmp_path: Path) -> None:
         output = run(people, "--json", "--dry-run", "--errors", str(tmp_path / "errors.csv"))

@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from campaigns import tasks
 from campaigns.admin.import_forms import CheckForm, FileForm
@@ -91,14 +91,26 @@ def import_check(request: HttpRequest, key: str) -> HttpResponse:
 def import_progress(request: HttpRequest, job_id: int) -> HttpResponse:
     """Step 3: how far it is, then what came of it."""
     job = _job(request, job_id)
-    context = {"title": f"Import of {job.original_name}", "step": 3, **_state(job)}
+    context = {"title": f"Import of {job.original_name}", "step": 3, **_state(request, job)}
     return _page(request, "admin/campaigns/imports/progress.html", context)
 
 
 @require_GET
 def import_live(request: HttpRequest, job_id: int) -> HttpResponse:
     """The part of that page which changes."""
-    return HttpResponse(render_to_string("admin/campaigns/imports/state.html", _state(_job(request, job_id))))
+    state = _state(request, _job(request, job_id))
+    return HttpResponse(render_to_string("admin/campaigns/imports/state.html", state, request))
+
+
+@require_POST
+def import_cancel(request: HttpRequest, job_id: int) -> HttpResponse:
+    """End an import where it is."""
+    _require_permission(request)
+    try:
+        jobs.cancel(_job(request, job_id).pk, now=timezone.now())
+    except jobs.ImportEnded as ended:
+        messages.warning(request, str(ended))
+    return HttpResponseRedirect(reverse("admin:import_progress", args=[job_id]))
 
 
 @require_GET
@@ -120,6 +132,7 @@ def import_urls() -> list[URLPattern]:
         path("import-recipients/check/<str:key>/", wrap(import_check), name="import_check"),
         path("import-recipients/<int:job_id>/", wrap(import_progress), name="import_progress"),
         path("import-recipients/<int:job_id>/live/", wrap(import_live), name="import_live"),
+        path("import-recipients/<int:job_id>/cancel/", wrap(import_cancel), name="import_cancel"),
         path("import-recipients/<int:job_id>/errors.csv", wrap(import_errors), name="import_errors"),
     ]
 
@@ -272,9 +285,11 @@ def _job(request: HttpRequest, job_id: int) -> ImportJob:
     return get_object_or_404(ImportJob.objects.select_related("audience"), pk=job_id)
 
 
-def _state(job: ImportJob) -> dict[str, Any]:
-    reported = job.duplicate + job.refused + job.warnings
+def _state(request: HttpRequest, job: ImportJob) -> dict[str, Any]:
+    reported = job.duplicate + job.refused + job.warnings + job.suppressed
     return {
+        "share": _share(job),
+        "may_cancel": request.user.has_perm("campaigns.add_importjob"),
         "job": job,
         "colour": colour(job),
         "reading": Reading.of_dict(job.reading),
@@ -282,6 +297,12 @@ def _state(job: ImportJob) -> dict[str, Any]:
         "refusals": _first_refusals(job),
         "refusals_left_out": max(0, reported - REFUSALS_SHOWN),
     }
+
+
+def _share(job: ImportJob) -> int | None:
+    """How many hundredths of the phase are done; None where nobody knows."""
+    whole, done = (job.total, job.read) if job.phase == "reading" else (job.accepted, job.written)
+    return min(100, 100 * done // whole) if whole and job.phase else None
 
 
 def _first_refusals(job: ImportJob) -> list[Refusal]:

@@ -1,8 +1,8 @@
 """What an import would make of a file, from its first lines, before anything is written."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from campaigns.importing.limits import Limits
 from campaigns.importing.mapping import FIELDS, Columns, resolve
@@ -46,6 +46,28 @@ class Preview:
     attributes: Mapping[str, str]
     rows: tuple[Shown, ...]
     problem: ImportRefused | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "reading": self.reading.as_dict(),
+            "columns": list(self.columns),
+            "mapping": [found._asdict() for found in self.fields],
+            "attributes": dict(self.attributes),
+            "rows": [row._asdict() for row in self.rows],
+        }
+
+    def as_lines(self) -> Iterator[str]:
+        """For a person at a terminal."""
+        yield f"Read as {self.reading}."
+        for found in self.fields:
+            where = f'in column "{found.column}"' if found.column else "in no column"
+            yield f"  {found.field:<10}{where}, {found.reason}"
+        for column, key in self.attributes.items():
+            yield f'  attribute {{{{ {key} }}}} in column "{column}"'
+        for row in self.rows:
+            reason = f" ({row.reason})" if row.reason else ""
+            yield f"  line {row.line}: {row.verdict}{reason}: {' | '.join(row.cells)[:120]}"
 
 
 def preview(

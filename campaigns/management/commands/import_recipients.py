@@ -1,4 +1,4 @@
-"""manage.py import_recipients: a CSV or XLSX file into an audience, from the command line."""
+"""manage.py import_recipients: a file into an audience, from the command line."""
 
 import json
 import shutil
@@ -14,8 +14,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from campaigns.importing import jobs
-from campaigns.importing.refusals import ImportRefused
+from campaigns.importing.preview import preview
+from campaigns.importing.reading import EXTENSIONS
+from campaigns.importing.refusals import ImportRefused, Reading
 from campaigns.importing.report import first_refusals
+from campaigns.importing.warnings import ABOUT
 from campaigns.models import Audience, ImportJob, ImportStatus, OnExisting
 
 BAR = 30  # characters
@@ -42,6 +45,13 @@ def _bar(job: ImportJob) -> str:
     return f"{job.phase} [{'#' * filled}{' ' * (BAR - filled)}] {share:4.0%} {done:,} rows{pace}"
 
 
+def _warnings(text: str) -> list[str]:
+    about = [word.strip() for word in text.split(",")]
+    if not set(about) <= set(ABOUT):
+        raise ArgumentTypeError(f'"{text}" is not among {", ".join(ABOUT)}.')
+    return about
+
+
 class Command(BaseCommand):
     """Exits 0 when the import completed, refused rows or not; 1 when the file as a whole was refused.
 
@@ -49,7 +59,7 @@ class Command(BaseCommand):
     a kill, leaves it to the minute tick, which has a worker go on with it.
     """
 
-    help = "Import recipients from a CSV or Excel file (.csv .tsv .txt .xlsx .xlsm) into an audience."
+    help = f"Import recipients from a CSV file or a spreadsheet ({' '.join(EXTENSIONS)}) into an audience."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", type=Path, metavar="FILE")
@@ -61,6 +71,17 @@ class Command(BaseCommand):
             metavar="FIELD=COLUMN,...",
             help='the columns of "email", "name" and "timezone"; those not given are guessed from the header',
         )
+        parser.add_argument("--sheet", default="", metavar="NAME", help="the sheet of a workbook")
+        parser.add_argument(
+            "--encoding", default="", metavar="NAME", help="of a text file, such as windows-1251"
+        )
+        parser.add_argument(
+            "--warn-about",
+            type=_warnings,
+            default=[],
+            metavar="WHAT,...",
+            help=f"what to flag besides misspelt domains: {', '.join(ABOUT)}",
+        )
         parser.add_argument(
             "--on-existing",
             choices=OnExisting.values,
@@ -68,7 +89,9 @@ class Command(BaseCommand):
             help="what to do with an address that the audience has already (default: %(default)s)",
         )
         parser.add_argument(
-            "--dry-run", action="store_true", help="check the file and report; change nothing"
+            "--dry-run",
+            action="store_true",
+            help="say how the file is read and what its columns become, check it and report; change nothing",
         )
         parser.add_argument(
             "--errors", type=Path, metavar="FILE", help="write the lines that did not get in, with reasons"
@@ -91,11 +114,25 @@ class Command(BaseCommand):
             raise self._refusal(refused.field, refused.message) from refused
 
     def _import(self, file: IO[bytes], options: dict[str, Any]) -> None:
+        if options["dry_run"]:
+            self._preview(file, options)
         audience = Audience.objects.filter(name__iexact=options["audience"]).first()
         if audience is None and options["dry_run"]:
             self._rehearse(file, options)
         else:
             self._perform(audience, file, options)
+
+    def _preview(self, file: IO[bytes], options: dict[str, Any]) -> None:
+        size = options["file"].stat().st_size
+        how = {name: options[name] for name in ("mapping", "sheet", "encoding", "warn_about")}
+        seen = preview(options["file"].name, file, size=size, most=SHOWN, **how)
+        file.seek(0)
+        if seen.problem:
+            raise seen.problem
+        if self._json:
+            self.stdout.write(json.dumps({"preview": seen.as_dict()}))
+        else:
+            self.stdout.write("\n".join(seen.as_lines()))
 
     def _rehearse(self, file: IO[bytes], options: dict[str, Any]) -> None:
         """A dry run into an audience that does not exist, and does not after it either."""
@@ -127,6 +164,9 @@ class Command(BaseCommand):
             file,
             options["file"].name,
             mapping=options["mapping"],
+            sheet=options["sheet"],
+            encoding=options["encoding"],
+            warn_about=options["warn_about"],
             on_existing=options["on_existing"],
             dry_run=options["dry_run"],
             created_by=None,
@@ -196,17 +236,18 @@ class Command(BaseCommand):
         self.stdout.write("\r" + " " * WIDTH + "\r", ending="")
         verb = "Checked (dry run)" if job.dry_run else "Imported"
         self.stdout.write(f'{verb} {job.original_name} into "{job.audience}" in {seconds:.1f} s:')
+        self.stdout.write(f"  read as {Reading.of_dict(job.reading)}")
         for name in COUNTERS:
             self.stdout.write(f"  {name:<10}{getattr(job, name):>12,}")
-        left_out = job.duplicate + job.refused
-        if not left_out:
+        reported = job.duplicate + job.refused + job.warnings + job.suppressed
+        if not reported:
             return
         with job.errors_file.open("rb") as errors:
             for refusal in first_refusals(errors, SHOWN):
                 place = f"line {refusal.line}, {refusal.column}" if refusal.column else f"line {refusal.line}"
-                self.stdout.write(f"  {place}: {refusal.reason}")
-        if left_out > SHOWN:
-            self.stdout.write(f"  and {left_out - SHOWN:,} more; --errors FILE writes all of them.")
+                self.stdout.write(f"  {place}: {refusal.reason} ({refusal.verdict})")
+        if reported > SHOWN:
+            self.stdout.write(f"  and {reported - SHOWN:,} more; --errors FILE writes all of them.")
 
     def _refusal(self, field: str, message: str) -> CommandError:
         if self._json:
