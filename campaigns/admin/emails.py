@@ -10,7 +10,6 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -107,15 +106,21 @@ class OutboundEmailAdmin(Large, ReadOnly, ModelAdmin[OutboundEmail]):
     search_help_text = "An address, or a part of the subject"
     ordering = ("-id",)
     fields = (
-        "subject", "state", "who", "from_email", "reply_to", "created_by", "created_at", "finished_at",
+        "subject", "state", "from_email", "reply_to", "created_by", "created_at", "finished_at",
         "not_before", "trouble", "lease_owner", "message_id", "idempotency_key", "attached",
     )  # fmt: skip
-    readonly_fields = ("state", "who", "attached")
+    readonly_fields = ("state", "attached")
+    change_form_outer_before_template = "admin/campaigns/outboundemail/recipients.html"
     change_form_outer_after_template = "admin/campaigns/outboundemail/content.html"
 
     def has_decide_permission(self, request: HttpRequest) -> bool:
         """Whether the operator may decide."""
         return request.user.has_perm("campaigns.change_outboundemail")
+
+    def get_fields(self, request: HttpRequest, obj: OutboundEmail | None = None) -> Any:
+        """Leave out what there is nothing to say of."""
+        shown = ("subject", "state", "attached")
+        return [name for name in self.fields if name in shown or getattr(obj, name)]
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[OutboundEmail]":
         """Leave the texts out, which may be long."""
@@ -152,12 +157,6 @@ class OutboundEmailAdmin(Large, ReadOnly, ModelAdmin[OutboundEmail]):
     def sender(self, mail: OutboundEmail) -> str | None:
         """Who had it sent; nobody for those of the program."""
         return str(mail.created_by) if mail.created_by else None
-
-    @admin.display(description="recipients")
-    def who(self, mail: OutboundEmail) -> SafeString:
-        """Each recipient, and what became of the mail to them."""
-        rows = [(each, label(each.status)) for each in mail.recipients.all()]
-        return render_to_string("admin/campaigns/outboundemail/recipients.html", {"rows": rows})
 
     @admin.display(description="attachments", empty_value="none")
     def attached(self, mail: OutboundEmail) -> str | None:
@@ -213,6 +212,7 @@ class OutboundEmailAdmin(Large, ReadOnly, ModelAdmin[OutboundEmail]):
         """Say what can be decided, and whether the mail itself is shown."""
         mail: OutboundEmail = context["original"]
         statuses = {each.status for each in mail.recipients.all()}
+        context["rows"] = [(each, label(each.status)) for each in mail.recipients.all()]
         may = self.has_decide_permission(request)
         context["choices"] = [choice for choice in CHOICES.values() if may and choice.of in statuses]
         context["shows_content"] = may_read(request.user, mail)
