@@ -158,6 +158,7 @@ def equipped() -> psycopg.Connection:
 
     Planning them costs more than running them, and Django's own cursors cannot prepare them.
     """
+    connection.close_if_health_check_failed()  # as Django's own cursors do
     connection.ensure_connection()
     raw: psycopg.Connection = connection.connection
     if raw not in _equipped:
