@@ -199,8 +199,9 @@ class Stack:
             yield Program("mailbox", self._mailbox_command())
         yield Program("web", self._web_command(), patience=30)
         yield Program("beat", celery("beat", "--pidfile="))
-        for name in ("scheduler", "imports", "transactional"):
+        for name in ("scheduler", "imports"):
             yield self._worker(name, 1)
+        yield self._worker("transactional", 2)  # a server that is slow to answer one mail holds up no other
         # One node with four processes rather than four nodes: they share the memory of what was imported and
         # start once. A killed process is replaced by its node, a killed node by the supervisor.
         yield self._worker("senders", 4)

@@ -22,6 +22,7 @@ class Sizes:
     once: tuple[int, ...]  # further sizes of the row of growth, for one round only
     status: int
     seconds: float
+    calls: int  # of one that sends a single mail
     figures: bool  # whether tests.figures' programs run too
 
 
@@ -38,6 +39,7 @@ FULL = Sizes(
     once=(1_000_000,),
     status=1_000_000,
     seconds=20.0,
+    calls=200,
     figures=True,
 )
 QUICK = Sizes(
@@ -53,6 +55,7 @@ QUICK = Sizes(
     once=(),
     status=50_000,
     seconds=5.0,
+    calls=100,
     figures=False,
 )
 TINY = Sizes(
@@ -68,6 +71,7 @@ TINY = Sizes(
     once=(),
     status=1_000,
     seconds=1.0,
+    calls=5,
     figures=False,
 )
 BY_NAME = {sizes.name: sizes for sizes in (FULL, QUICK, TINY)}
