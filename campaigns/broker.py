@@ -55,6 +55,7 @@ def quickly(use: Callable[[Connection], object]) -> None:
             quickly(use)
             return
         _rest_until = time.monotonic() + REST
+        logger.warning("the broker is away and is left alone for %s seconds; ticks make up for that", REST)
         raise
 
 

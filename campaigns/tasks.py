@@ -198,7 +198,7 @@ def hint_quickly(task: "Task[..., object]", *args: object) -> bool:
     try:
         broker.quickly(use)
     except broker.BrokerAway as error:
-        logger.warning("the broker is away, the next tick makes up for %s%s: %s", task.name, args, error)
+        logger.info("the next tick makes up for %s%s: %s", task.name, args, error)
         return False
     return True
 

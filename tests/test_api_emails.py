@@ -91,6 +91,13 @@ class TestGet:
         }
         assert "body" not in document
 
+    def test_costs_little_while_nothing_changes(self, api: APIClient) -> None:
+        mail_id = send(api).json()["id"]
+        etag = api.get(path_of("emails", mail_id))["ETag"]
+        assert api.get(path_of("emails", mail_id), headers={"If-None-Match": etag}).status_code == 304
+        OutboundEmail.objects.update(status="sent")
+        assert api.get(path_of("emails", mail_id), headers={"If-None-Match": etag}).status_code == 200
+
     def test_lists_by_status_and_address(self, api: APIClient) -> None:
         send(api)
         found = api.get(path_of("emails"), {"status": "pending", "search": "ben@"}).json()

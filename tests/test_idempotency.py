@@ -1,5 +1,7 @@
 """A POST that is repeated under its Idempotency-Key is done once."""
 
+import subprocess
+import sys
 import threading
 from datetime import timedelta
 from typing import Any
@@ -12,6 +14,7 @@ from rest_framework.test import APIClient
 
 from campaigns.models import Audience, Campaign, EmailTemplate, ImportJob, OutboundEmail
 from tests.api_helpers import client_of, faults, path_of, problem
+from tests.workers import environment
 from users import idempotency
 from users.models import KeptAnswer, User
 
@@ -125,6 +128,17 @@ class TestOneTransaction:
         assert not Audience.objects.exists()
         monkeypatch.undo()
         assert create(api).status_code == 201
+
+    @pytest.mark.parametrize("moment", ["before", "after"])
+    def test_leaves_both_or_neither_after_kill_minus_nine(self, boss: User, moment: str) -> None:
+        command = [sys.executable, "-m", "tests.chaos.crashing_request", str(boss.pk), "k-1", moment]
+        died = subprocess.run(command, env=environment(), check=False, capture_output=True, timeout=60)
+        assert died.returncode == -9, died.stderr
+        kept = 1 if moment == "after" else 0
+        assert (Audience.objects.count(), KeptAnswer.objects.count()) == (kept, kept)
+        again = create(client_of(boss))
+        assert (again.status_code, "Idempotent-Replayed" in again) == (201, moment == "after")
+        assert Audience.objects.count() == 1
 
     def test_refuses_a_second_one_while_the_first_runs(self, boss: User) -> None:
         inside, done = threading.Event(), threading.Event()

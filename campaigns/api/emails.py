@@ -4,6 +4,7 @@ from base64 import b64decode
 from binascii import Error as NotBase64
 from typing import Any, cast
 
+from django.http import HttpResponseBase
 from django.utils import timezone
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
@@ -15,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from campaigns import outbound
-from campaigns.api.base import OperatorView, RowSerializer
+from campaigns.api.base import OperatorView, RowSerializer, fresh
 from campaigns.api.errors import Conflict
 from campaigns.api.fields import ObjectField
 from campaigns.composing import Part, PartKind
@@ -144,7 +145,7 @@ class DecisionSerializer(KnownOnly):
 
 
 @extend_schema(tags=["emails"])
-class EmailView(mixins.ListModelMixin, mixins.RetrieveModelMixin, OperatorView[OutboundEmail]):
+class EmailView(mixins.ListModelMixin, OperatorView[OutboundEmail]):
     """Single mails: POST one, then follow it. They go before campaigns, and nothing else tells them apart."""
 
     queryset = OutboundEmail.objects.prefetch_related("recipients")
@@ -170,6 +171,11 @@ class EmailView(mixins.ListModelMixin, mixins.RetrieveModelMixin, OperatorView[O
             raise serializers.ValidationError(dict(refused.problems), "mail_refused") from refused
         data = self.get_serializer(self.get_queryset().get(pk=stored.id)).data
         return Response(data, status=status.HTTP_202_ACCEPTED, headers=self.get_success_headers(data))
+
+    @extend_schema(summary="What became of it", responses=EmailSerializer)
+    def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
+        """Poll this; with If-None-Match 304 while nothing changes."""
+        return fresh(request, self.get_serializer(self.get_object()).data)
 
     @extend_schema(summary="Decide what becomes of it", request=DecisionSerializer, responses=EmailSerializer)
     @action(detail=True, methods=["post"], filter_backends=[], pagination_class=None)
