@@ -79,6 +79,9 @@ class TestRefusals:
         assert nothing_happened()
         assert not Audience.objects.exists()
 
+    def test_the_page_shows_without_a_script_too(self, boss: Client) -> None:
+        assert "<noscript><style>html[x-cloak] { display: block !important; }" in boss.get(PAGE).text
+
     def test_an_audience_must_be_chosen_or_named_not_both(self, boss: Client) -> None:
         friends = Audience.objects.create(name="Friends")
         assert "Choose an audience, or name a new one." in upload(boss).text
