@@ -13,7 +13,7 @@ DOT_ATOM = re.compile(r"[a-zA-Z0-9_!#$%&'*+\-/=?^`{|}~]+(?:\.[a-zA-Z0-9_!#$%&'*+
 # is one of two special ones. It is no longer than one label may be, and has no "--", which is Punycode's.
 COMMON_DOMAIN = re.compile(r"(?=.{4,63}\Z)(?:[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*\.)+[a-zA-Z]{2,}")
 NEVER_COMMON = (".arpa", ".onion")
-SEVERAL = re.compile(r"@[^@]*[,;\s][^@]*@")
+SEPARATOR = re.compile(r"[,;\s]")
 INVISIBLE = "\u200b\u2060\ufeff"  # zero-width characters that come along when an address is copied
 _NAMED = re.compile(r"\s*(?P<name>[^<>]*?)\s*<(?P<email>[^<>]*)>\s*")
 LONGEST_NAME = 200
@@ -93,7 +93,7 @@ def _why(text: str, local: str) -> str:
         return "The address contains a line break."
     if "@" not in text:
         return "The address has no @-sign."
-    if SEVERAL.search(text):
+    if any(map(SEPARATOR.search, text.split("@")[1:-1])):
         return "The cell holds several addresses; give each a row of its own."
     hidden = next((character for character in text if category(character) == "Cf"), "")
     if hidden:

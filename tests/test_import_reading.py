@@ -2,11 +2,13 @@
 
 import datetime
 import io
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from campaigns.addresses import BadAddress, parse_address
 from campaigns.importing.escaping import escape, unescape
 from campaigns.importing.mapping import attribute_key, resolve
 from campaigns.importing.reading import open_table
@@ -246,6 +248,25 @@ class TestWorkbook:
         assert old in xml
         with pytest.raises(ImportRefused, match=message):
             read("p.xlsx", with_part(content, SHEET, xml.replace(old, new)))
+
+
+class TestSpeedOfRefusal:
+    """What a pattern could take the square of a cell's length for."""
+
+    def test_of_a_cell_that_is_almost_an_address(self) -> None:
+        began = time.monotonic()
+        content = b"who,where\nAnn,a@" + b"." * 120_000 + b"@\n"
+        with pytest.raises(ImportRefused, match="No column looks like the e-mail address"):
+            resolve(read("p.csv", content)[0], {}, read("p.csv", content)[1])
+        assert time.monotonic() - began < 2
+
+    def test_of_an_address_with_many_commas(self) -> None:
+        began = time.monotonic()
+        with pytest.raises(BadAddress):
+            parse_address("é@" + "," * 9_000)
+        with pytest.raises(BadAddress, match="The cell holds several addresses"):
+            parse_address("a@" + "," * 9_000 + "@")
+        assert time.monotonic() - began < 2
 
 
 class TestColumns:

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from unicodedata import normalize
 
-from campaigns.importing.headers import ADDRESS, listed
+from campaigns.importing.headers import listed, looks_like_address
 from campaigns.importing.refusals import ImportRefused, Line
 
 FIELDS = ("email", "name", "timezone")
@@ -160,7 +160,7 @@ def _share(lines: Sequence[Line], position: int) -> float | None:
     """Which part of a column's cells with text look like addresses; None where it has no such cells."""
     cells = [line.cells[position].strip() for line in lines if not line.fault and position < len(line.cells)]
     filled = [cell for cell in cells if cell]
-    return sum(ADDRESS.fullmatch(cell) is not None for cell in filled) / len(filled) if filled else None
+    return sum(map(looks_like_address, filled)) / len(filled) if filled else None
 
 
 @cache

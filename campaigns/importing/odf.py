@@ -15,16 +15,19 @@ class OdfSheet:
 
     name: str
     style: str
+    is_visible: bool = True
     size: Measure = field(default_factory=Measure)
     formulas: dict[int, dict[int, bool]] = field(default_factory=dict)
 
 
 def read_sheets(archive: zipfile.ZipFile) -> list[OdfSheet]:
-    """The sheets that a person sees, in the order of the file. Raises ImportRefused."""
+    """The sheets, hidden ones too, in the order of the file. Raises ImportRefused."""
     reader = _Reader()
     with archive.open(CONTENT) as xml:
         parse(reader.parser(), xml)
-    return [sheet for sheet in reader.sheets if sheet.style not in reader.hidden]
+    for sheet in reader.sheets:
+        sheet.is_visible = sheet.style not in reader.hidden
+    return reader.sheets
 
 
 @dataclass

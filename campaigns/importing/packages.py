@@ -4,7 +4,7 @@ Everything here is asked before an engine parses the file.
 """
 
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Literal, NamedTuple
 
@@ -103,6 +103,7 @@ def _xlsx(archive: zipfile.ZipFile, limits: Limits) -> Inspected:
     visible = {sheet.name: sheet for sheet in sheets.visible_sheets(archive)}
     sizes = {name: sheets.measure(archive, sheet) for name, sheet in visible.items()}
     _refuse_large(sizes.items(), limits)
+    _refuse_many(sizes.values())
 
     def formulas(name: str) -> Formulas:
         with _refusing_damage():
@@ -115,16 +116,21 @@ def _ods(archive: zipfile.ZipFile, limits: Limits) -> Inspected:
     manifest = "META-INF/manifest.xml"
     if manifest in archive.namelist() and b"encryption-data" in archive.read(manifest):
         raise ImportRefused("file", "The workbook is protected by a password. Save it without one.")
-    visible = {sheet.name: sheet for sheet in odf.read_sheets(archive)}
-    _refuse_large(((name, sheet.size) for name, sheet in visible.items()), limits)
-    return Inspected("OpenDocument spreadsheet", list(visible), lambda name: visible[name].formulas)
+    return _with_measured("OpenDocument spreadsheet", odf.read_sheets(archive), limits)
 
 
 def _xls(file: IO[bytes], limits: Limits) -> Inspected:
-    found = biff.read_sheets(file)
-    _refuse_large(((sheet.name, sheet.size) for sheet in found), limits)
+    return _with_measured("Excel 97-2003 workbook", biff.read_sheets(file), limits)
+
+
+def _with_measured(
+    format_: str, found: Sequence[odf.OdfSheet] | Sequence[biff.BiffSheet], limits: Limits
+) -> Inspected:
+    """A workbook of which the engine lays out every sheet as it opens it, hidden ones too."""
     visible = {sheet.name: sheet for sheet in found if sheet.is_visible}
-    return Inspected("Excel 97-2003 workbook", list(visible), lambda name: visible[name].formulas)
+    _refuse_large(((name, sheet.size) for name, sheet in visible.items()), limits)
+    _refuse_many(sheet.size for sheet in found)
+    return Inspected(format_, list(visible), lambda name: visible[name].formulas)
 
 
 def _refuse_large(sizes: Iterable[tuple[str, Measure]], limits: Limits) -> None:
@@ -141,3 +147,13 @@ def _refuse_large(sizes: Iterable[tuple[str, Measure]], limits: Limits) -> None:
                 f'Sheet "{name}" reaches over {size.rows:,} rows and {size.columns} columns, more than '
                 f"{MOST_CELLS:,} cells. Delete stray cells outside the table, or save it as CSV.",
             )
+
+
+def _refuse_many(sizes: Iterable[Measure]) -> None:
+    cells = sum(size.rows * size.columns for size in sizes)
+    if cells > MOST_CELLS:
+        raise ImportRefused(
+            "file",
+            f"The sheets of the workbook reach over {cells:,} cells, more than {MOST_CELLS:,}. "
+            "Save the one that is meant as a file of its own.",
+        )
