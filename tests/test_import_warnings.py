@@ -4,7 +4,7 @@ import pytest
 
 from campaigns.importing.warnings import PROVIDERS, warner
 from campaigns.models import Audience
-from tests.import_helpers import counts, csv_bytes, import_file, stored, warnings
+from tests.import_helpers import counts, csv_bytes, import_file, reasons, stored, warnings
 
 NOBODY = ()
 
@@ -68,6 +68,14 @@ class TestDisposable:
 
 @pytest.mark.django_db
 class TestImport:
+    def test_does_not_warn_of_a_duplicate(self) -> None:
+        audience = Audience.objects.create(name="Customers")
+        rows = [("ann@gmial.com", "Ann", ""), ("ANN@gmial.com", "Twin", "")]
+        job = import_file(audience, "p.csv", csv_bytes(rows))
+        assert counts(job) == {"read": 2, "created": 1, "duplicate": 1, "warnings": 1}
+        assert [line for line, *_ in warnings(job)] == [2]
+        assert reasons(job) == [(3, "email", "The address stands in line 2 already.")]
+
     def test_takes_the_flagged_rows_and_lists_them_beside_the_refused(self) -> None:
         audience = Audience.objects.create(name="Customers")
         rows = [("ann@gmial.com", "Ann", ""), ("bob", "Bob", ""), ("info@example.com", "", "")]

@@ -7,7 +7,7 @@ import csv
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from io import TextIOWrapper
-from itertools import islice
+from itertools import groupby, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import IO
@@ -16,7 +16,7 @@ import orjson
 
 from campaigns.importing.escaping import escape, unescape
 from campaigns.importing.mapping import REPORT_COLUMNS
-from campaigns.importing.refusals import WARNING, Refusal
+from campaigns.importing.refusals import DUPLICATE, WARNING, Refusal
 
 
 class Spool:
@@ -48,16 +48,29 @@ class Spool:
             yield from (Refusal(*orjson.loads(line)) for line in file)
 
 
-def write_report(path: Path, names: Sequence[str], *sources: Iterable[Refusal], longest_cell: int) -> None:
-    """Write the refusals of all sources, each ordered by line, into one file ordered by line."""
+def write_report(path: Path, names: Sequence[str], *sources: Iterable[Refusal], longest_cell: int) -> int:
+    """Write the refusals of all sources, each ordered by line, into one file ordered by line.
+
+    Returns how many warnings are among them: one of a line that turned out to be a duplicate is left out.
+    """
+    warnings = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*REPORT_COLUMNS, *map(escape, names)])
-        for refusal in merge(*sources, key=attrgetter("line")):
+        for refusal in _settled(merge(*sources, key=attrgetter("line"))):
+            warnings += refusal.verdict == WARNING
             cells = [_cut(cell, longest_cell) for cell in refusal.cells]
             writer.writerow(
                 [refusal.line, *map(escape, (refusal.verdict, refusal.column, refusal.reason, *cells))]
             )
+    return warnings
+
+
+def _settled(refusals: Iterable[Refusal]) -> Iterator[Refusal]:
+    """A duplicate is not in the audience, so nothing else is to be said of it."""
+    for _, group in groupby(refusals, key=attrgetter("line")):
+        of_line = list(group)
+        yield from [found for found in of_line if found.verdict == DUPLICATE] or of_line
 
 
 def _cut(cell: str, longest: int) -> str:

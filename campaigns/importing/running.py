@@ -125,12 +125,13 @@ class Run:
         staging.close()
         duplicate = staging.set_duplicates_apart()
         suppressed = staging.count_suppressed()
-        accepted = job.read - spool.refused - duplicate
+        accepted, warnings = job.read - spool.refused - duplicate, 0
         if duplicate or suppressed or spool.refused or spool.warnings:
-            write_report(path, columns.names, spool, staging.remarks(columns), longest_cell=self._limits.cell)
+            remarks = staging.remarks(columns)
+            warnings = write_report(path, columns.names, spool, remarks, longest_cell=self._limits.cell)
             with path.open("rb") as file:
                 self._store_report(file)
-        self.change(duplicate=duplicate, suppressed=suppressed, accepted=accepted)
+        self.change(duplicate=duplicate, suppressed=suppressed, accepted=accepted, warnings=warnings)
         self._on_progress(job)
 
     def _store_report(self, file: IO[bytes]) -> None:
