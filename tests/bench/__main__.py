@@ -12,7 +12,7 @@ from django.db import connection
 from redis import Redis
 
 import tests.figures  # noqa: F401  # first: starts the services and makes Django ready
-from tests.bench import asking, composing, growing, report, rivals, sending, single, starting
+from tests.bench import asking, composing, growing, importing, report, rivals, sending, single, starting
 from tests.bench.report import Table
 from tests.bench.sizes import BY_NAME, Sizes
 from tests.figures.system import say
@@ -37,6 +37,8 @@ ROWS: dict[str, Callable[[Sizes, str | None], Table]] = {
     "growth": lambda sizes, _: growing.measure(sizes),
     "status": lambda sizes, _: asking.measure(sizes),
     "single": lambda sizes, _: single.measure(sizes),
+    "import": importing.measure,
+    "memory": lambda sizes, _: importing.measure_memory(sizes),
     "limits": lambda sizes, _: limits(sizes),
 }
 

@@ -91,12 +91,13 @@ class Senders:
 
     def peak_mib(self) -> float:
         """Return the largest resident set that any of the processes had since `forget_peak`."""
-        return max(_peak_kib(process.pid) for process in self.processes) / 1024
+        return max(peak_mib(process.pid) for process in self.processes)
 
 
-def _peak_kib(pid: int) -> int:
+def peak_mib(pid: int) -> float:
+    """Return the largest resident set that a process has had."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0])
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 @contextmanager

@@ -20,9 +20,9 @@ from tests.bench.timing import Timing, watch
 from tests.sinks import Sink
 from tests.workers import kill
 
-_ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 DATABASE = "peers"
-PACKAGES = ("Django", "celery", "django-post-office", "django-mailer", "sendgrid")
+PACKAGES = ("Django", "celery", "django-post-office", "django-mailer", "django-import-export", "sendgrid")
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class Peers:
         self.used += recipients
         process = subprocess.Popen(
             [self.python, "-m", "tests.bench.peers.run", name, str(first), str(first + recipients - 1)],
-            cwd=_ROOT,
+            cwd=ROOT,
             env=self.env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -76,7 +76,7 @@ def peers(python: str, sink: Sink, recipients: int) -> Iterator[Peers]:
             (Path(place) / name).write_text(source)
         env = _environment(sink.port, place)
         subprocess.run(
-            [python, "-m", "tests.bench.peers.run", "prepare", "0", "0"], cwd=_ROOT, env=env, check=True
+            [python, "-m", "tests.bench.peers.run", "prepare", "0", "0"], cwd=ROOT, env=env, check=True
         )
         _write_recipients(recipients + 1_000)
         with ExitStack() as stack:
@@ -90,7 +90,7 @@ def _start_worker(python: str, queue: str, env: dict[str, str]) -> "subprocess.P
     options = ["-c", str(PROCESSES), "-Q", queue, "-n", f"{queue}@%h"]
     return subprocess.Popen(
         [python, "-m", "celery", "-A", "tests.bench.peers.app", "worker", *options],
-        cwd=_ROOT,
+        cwd=ROOT,
         env=env,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -116,7 +116,7 @@ def _environment(port: int, place: str) -> dict[str, str]:
     return {
         **inherited,  # without what Celery would read itself
         "DJANGO_SETTINGS_MODULE": "tests.bench.peers.settings",
-        "PYTHONPATH": str(_ROOT),
+        "PYTHONPATH": str(ROOT),
         "TMPDIR": place,  # where post_office keeps its lock
         "BENCH_DATABASE": json.dumps({**known, "NAME": DATABASE}),
         "BENCH_BROKER": broker,

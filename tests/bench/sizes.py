@@ -20,6 +20,9 @@ class Sizes:
     start: tuple[int, ...]
     growth: tuple[int, ...]
     once: tuple[int, ...]  # further sizes of the row of growth, for one round only
+    imported: int  # rows of a file
+    imported_slowly: int  # by peers that take row by row
+    imported_once: int  # a large file, for one round only; none when 0
     status: int
     seconds: float
     calls: int  # of one that sends a single mail
@@ -37,6 +40,9 @@ FULL = Sizes(
     start=(10_000, 100_000, 200_000, 1_000_000),
     growth=(10_000, 100_000),
     once=(1_000_000,),
+    imported=100_000,
+    imported_slowly=10_000,
+    imported_once=1_000_000,
     status=1_000_000,
     seconds=20.0,
     calls=200,
@@ -53,6 +59,9 @@ QUICK = Sizes(
     start=(10_000, 50_000),
     growth=(5_000, 20_000),
     once=(),
+    imported=100_000,
+    imported_slowly=2_000,
+    imported_once=0,
     status=50_000,
     seconds=5.0,
     calls=100,
@@ -69,6 +78,9 @@ TINY = Sizes(
     start=(1_000,),
     growth=(1_000,),
     once=(),
+    imported=1_000,
+    imported_slowly=200,
+    imported_once=0,
     status=1_000,
     seconds=1.0,
     calls=5,

@@ -4,6 +4,7 @@
     python -m tests.figures.fairness    a small campaign during a large one
     python -m tests.figures.failover    a provider that dies and comes back
     python -m tests.figures.resets      password resets during a large campaign
+    python -m tests.figures.imports     imports whose worker is killed at random moments
 
 Importing this package starts PostgreSQL and Valkey (127.0.0.1, a fresh directory) and makes Django ready.
 """
