@@ -12,6 +12,7 @@ from django.db.models import Count, Q
 from django.db.models.functions import Now
 
 from campaigns import attachments, ledger, lifecycle, preflight, progress, timing
+from campaigns.importing import jobs
 from campaigns.models import Batch, Campaign, CampaignStatus, DeliveryLog, DeliveryStatus, Timing
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ def build_ledger(campaign_id: int, *, now: datetime) -> None:
     """Write one row for each recipient, in batches, and keep the template as it is now.
 
     Done once: a second call, at the same moment or later, finds it done and changes nothing. A campaign
-    that turns out not to be sendable fails with the reason.
+    that turns out not to be sendable fails with the reason. While an import is half written into the audience
+    nothing is done yet.
     """
     try:
         with transaction.atomic():
@@ -71,6 +73,8 @@ def build_ledger(campaign_id: int, *, now: datetime) -> None:
                 return
             if campaign.timing == Timing.GIVEN:
                 return  # whoever starts it writes its rows: `start_with_moments`
+            if jobs.is_half_written(campaign.audience_id):
+                return  # the other half would be left out for good; the tick comes back
             preflight.check(campaign)
             by_zone = campaign.timing == Timing.RECIPIENT_LOCAL
             _freeze(campaign, timing.write_rows_by_zone if by_zone else timing.write_rows_at_once, now)

@@ -7,7 +7,7 @@ from django.db import IntegrityError, connection, transaction
 from pytest_django import Settings
 
 from campaigns import dispatch, ledger, lifecycle, preflight, progress
-from campaigns.models import Batch, Campaign, DeliveryLog, EmailTemplate, Recipient
+from campaigns.models import Batch, Campaign, DeliveryLog, EmailTemplate, ImportJob, Recipient
 from campaigns.providers import Line
 from tests.campaign_helpers import clock, counts, send, started
 from tests.mail_servers import SmtpServer
@@ -86,6 +86,16 @@ class TestBuildLedger:
         message_ids = set(DeliveryLog.objects.values_list("message_id", flat=True))
         assert len(message_ids) == 5
         assert {message_id.partition("@")[2] for message_id in message_ids} == {"example.com"}
+
+    def test_waits_while_half_an_import_is_in_the_audience(self, campaign: Campaign) -> None:
+        job = ImportJob.objects.create(
+            audience=campaign.audience, original_name="p.csv", status="running", written_through=50_000
+        )
+        started(campaign)
+        assert not DeliveryLog.objects.exists()
+        ImportJob.objects.filter(pk=job.pk).update(status="completed")
+        dispatch.build_ledger(campaign.pk, now=clock())
+        assert counts(campaign) == {"pending": 5}
 
     def test_does_it_once(self, campaign: Campaign) -> None:
         started(campaign)

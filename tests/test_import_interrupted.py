@@ -224,8 +224,8 @@ class TestDeadlyFile:
         done = jobs.run(job.pk, now=NOW)
         assert (done.status, done.problem) == (
             "failed",
-            "The import was begun 4 times, and each time its worker was killed before it got on; perhaps the "
-            "file needs more memory than the worker has. Save it as CSV, or split it. "
+            "The import was begun 4 times, and each time its worker was killed, or lost PostgreSQL, before "
+            "it got on; perhaps the file needs more memory than the worker has. Save it as CSV, or split it. "
             "Nothing of it is in the audience.",
         )
         assert audience.recipients.count() == 1

@@ -34,8 +34,8 @@ OPEN = (ImportStatus.QUEUED, ImportStatus.RUNNING)
 MOST_ATTEMPTS = 4  # that may end with the death of the process before anything more is written
 
 _DEADLY = (
-    "The import was begun {} times, and each time its worker was killed before it got on; perhaps the file "
-    "needs more memory than the worker has. Save it as CSV, or split it."
+    "The import was begun {} times, and each time its worker was killed, or lost PostgreSQL, before it got "
+    "on; perhaps the file needs more memory than the worker has. Save it as CSV, or split it."
 )
 
 
@@ -150,6 +150,16 @@ def so_far(job: ImportJob) -> str:
         f"Its rows up to line {job.written_through:,} are in the audience: {job.created:,} created, "
         f"{job.updated:,} updated, {job.unchanged:,} unchanged. Those behind it are not."
     )
+
+
+def is_half_written(audience_id: int) -> bool:
+    """Whether an import has written some of its rows into the audience and not yet all.
+
+    Until the end of the caller's transaction no import writes into it.
+    """
+    staging.lock_audience(audience_id)
+    running = ImportJob.objects.filter(audience_id=audience_id, status__in=OPEN)
+    return running.filter(written_through__gt=0).exists()
 
 
 def interrupted() -> list[int]:

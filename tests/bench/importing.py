@@ -29,6 +29,7 @@ LOOK = 0.01  # seconds between two looks at an import
 PATIENCE = 600.0  # seconds
 COMMIT = 10_000  # rows of a transaction of the way that takes row by row, as listmonk has it
 OURS = "this system, CSV"
+Measured = dict[str, tuple[int, Figures]]  # rows and seconds of each contestant
 COLUMNS = "audience_id, email, name, timezone, attributes, created_at, updated_at"
 
 
@@ -52,34 +53,13 @@ class Files:
 
 def measure(sizes: Sizes, python: str | None) -> Table:
     """Return the table. Everybody begins with an empty table that has this system's indexes and keys."""
-    rows, few = sizes.imported, sizes.imported_slowly
     table = Table(
         "Import: rows a second, from the file to committed rows",
         ("what", "rows", "seconds", "least to most", "rows/s", "this system is"),
     )
     with TemporaryDirectory() as place, _worker():
-        files = Files(Path(place))
-        take_in(files.of(few, "xlsx"))  # the worker has now imported everything
-        contestants: dict[str, tuple[int, Callable[[], float]]] = {
-            OURS: (rows, partial(take_in, files.of(rows, "csv"))),
-            "this system, XLSX": (rows, partial(take_in, files.of(rows, "xlsx"))),
-            "bare COPY of the same rows into the same table": (rows, partial(copy, files.of(rows, "csv"))),
-            "one upsert a row, a commit for each 10,000 (as listmonk)": (
-                few,
-                partial(upsert_each, files.of(few, "csv")),
-            ),
-        }
-        if python:
-            for way, name in (("usual", "django-import-export"), ("bulk", "django-import-export, use_bulk")):
-                contestants[name] = (few, partial(import_export, python, way, files.of(few, "csv")))
-        found = interleaved({name: run for name, (_, run) in contestants.items()}, sizes.rounds)
-        measured = {name: (count, Figures(tuple(found[name]))) for name, (count, _) in contestants.items()}
-        if sizes.imported_once:
-            large = files.of(sizes.imported_once, "csv")
-            for name, run in ((f"{OURS} ", take_in), ("bare COPY ", copy)):
-                measured[name] = (sizes.imported_once, Figures((run(large),)))
-    for name, (count, figures) in measured.items():
-        table.rows.append(_row(name, count, figures, measured))
+        measured = _measured(Files(Path(place)), sizes, python)
+    table.rows += [_row(name, count, figures, measured) for name, (count, figures) in measured.items()]
     table.notes.append(
         "A row has an address, a name, a time zone and three attributes. Ours are checked, compared with "
         "each other and with the suppressions, and the file is stored; nobody else's are."
@@ -89,15 +69,43 @@ def measure(sizes: Sizes, python: str | None) -> Table:
     return table
 
 
-def _row(
-    name: str, count: int, figures: Figures, measured: dict[str, tuple[int, Figures]]
-) -> tuple[str, ...]:
+def _measured(files: Files, sizes: Sizes, python: str | None) -> Measured:
+    """Let all contestants take turns; a worker is running."""
+    take_in(files.of(sizes.imported_slowly, "xlsx"))  # the worker has then imported everything
+    contestants = _contestants(files, sizes.imported, sizes.imported_slowly, python)
+    found = interleaved({name: run for name, (_, run) in contestants.items()}, sizes.rounds)
+    measured = {name: (count, Figures(tuple(found[name]))) for name, (count, _) in contestants.items()}
+    if sizes.imported_once:
+        large = files.of(sizes.imported_once, "csv")
+        for name, run in ((f"{OURS} ", take_in), ("bare COPY ", copy)):
+            measured[name] = (sizes.imported_once, Figures((run(large),)))
+    return measured
+
+
+def _contestants(
+    files: Files, rows: int, few: int, python: str | None
+) -> dict[str, tuple[int, Callable[[], float]]]:
+    """Each way to import: how many rows it gets, and what takes them in."""
+    text, small = files.of(rows, "csv"), files.of(few, "csv")
+    found: dict[str, tuple[int, Callable[[], float]]] = {
+        OURS: (rows, partial(take_in, text)),
+        "this system, XLSX": (rows, partial(take_in, files.of(rows, "xlsx"))),
+        "bare COPY of the same rows into the same table": (rows, partial(copy, text)),
+        "one upsert a row, a commit for each 10,000 (as listmonk)": (few, partial(upsert_each, small)),
+    }
+    if python:
+        found["django-import-export"] = (few, partial(import_export, python, "usual", small))
+        found["django-import-export, use_bulk"] = (few, partial(import_export, python, "bulk", small))
+    return found
+
+
+def _row(name: str, count: int, figures: Figures, measured: Measured) -> tuple[str, ...]:
     """A line of the table; the last cell compares with ours of the same size, or of the usual one."""
     low, high = figures.span
     rate = count / figures.median
     ours = {size: size / own.median for key, (size, own) in measured.items() if key.startswith(OURS)}
     ours_there = ours.get(count) or next(iter(ours.values()))
-    ratio = "" if name.startswith(OURS) else times(ours_there, rate)
+    ratio = "" if name.startswith("this system") else times(ours_there, rate)
     spread = f"{low:.2f} to {high:.2f}"
     return (name.strip(), f"{count:,}", f"{figures.median:.2f}", spread, f"{rate:,.0f}", ratio)
 
@@ -127,18 +135,8 @@ def _peak(files: Files, extension: str, rows: int) -> float:
 
 @contextmanager
 def _worker() -> Iterator["subprocess.Popen[bytes]"]:
-    options = [
-        "worker",
-        "-Q",
-        "imports",
-        "-c",
-        "1",
-        "-n",
-        "imports@%h",
-        "--without-gossip",
-        "--without-mingle",
-    ]
-    with celery(*options, env=environment(LOG_LEVEL="ERROR")) as process:
+    options = ("-Q", "imports", "-c", "1", "-n", "imports@%h", "--without-gossip", "--without-mingle")
+    with celery("worker", *options, env=environment(LOG_LEVEL="ERROR")) as process:
         yield process
 
 

@@ -24,6 +24,7 @@ from tablib import Dataset  # noqa: E402
 from tests.bench.peers.people.models import Person  # noqa: E402
 
 FIELDS = ("email", "name", "timezone")
+OTHERS = ("first_name", "city", "plan")
 
 
 class PersonResource(resources.ModelResource):  # type: ignore[misc]  # the package ships no types
@@ -34,10 +35,12 @@ class PersonResource(resources.ModelResource):  # type: ignore[misc]  # the pack
         import_id_fields = ("audience", "email")
         fields = ("audience", *FIELDS, "attributes")
 
-    def before_import_row(self, row: dict[str, Any], **kwargs: Any) -> None:
-        """Put what has no column of its own into `attributes`."""
-        row["audience"] = 1
-        row["attributes"] = json.dumps({key: row[key] for key in ("first_name", "city", "plan")})
+    def before_import(self, dataset: Dataset, **kwargs: Any) -> None:
+        """Add the audience, and `attributes` of what has no column of its own."""
+        others = zip(*(dataset[column] for column in OTHERS), strict=True)
+        attributes = [json.dumps(dict(zip(OTHERS, values, strict=True))) for values in others]
+        dataset.append_col([1] * len(dataset), header="audience")
+        dataset.append_col(attributes, header="attributes")
 
 
 class BulkPersonResource(PersonResource):
