@@ -12,7 +12,18 @@ from django.db import connection
 from redis import Redis
 
 import tests.figures  # noqa: F401  # first: starts the services and makes Django ready
-from tests.bench import asking, composing, growing, importing, report, rivals, sending, single, starting
+from tests.bench import (
+    asking,
+    composing,
+    growing,
+    importing,
+    report,
+    rivals,
+    sending,
+    single,
+    starting,
+    sweeping,
+)
 from tests.bench.report import Table
 from tests.bench.sizes import BY_NAME, Sizes
 from tests.figures.system import say
@@ -35,6 +46,7 @@ ROWS: dict[str, Callable[[Sizes, str | None], Table]] = {
     "sendgrid": sending.over_http,
     "start": lambda sizes, _: starting.measure(sizes),
     "growth": lambda sizes, _: growing.measure(sizes),
+    "sweep": lambda sizes, _: sweeping.measure(sizes),
     "status": lambda sizes, _: asking.measure(sizes),
     "single": lambda sizes, _: single.measure(sizes),
     "import": importing.measure,

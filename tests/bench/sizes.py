@@ -26,6 +26,8 @@ class Sizes:
     status: int
     seconds: float
     calls: int  # of one that sends a single mail
+    schedules: int  # in the table that the tick sweeps
+    due: int  # and of these, due at once
     figures: bool  # whether tests.figures' programs run too
 
 
@@ -46,6 +48,8 @@ FULL = Sizes(
     status=1_000_000,
     seconds=20.0,
     calls=200,
+    schedules=1_000_000,
+    due=10_000,
     figures=True,
 )
 QUICK = Sizes(
@@ -65,6 +69,8 @@ QUICK = Sizes(
     status=50_000,
     seconds=5.0,
     calls=100,
+    schedules=100_000,
+    due=5_000,
     figures=False,
 )
 TINY = Sizes(
@@ -84,6 +90,8 @@ TINY = Sizes(
     status=1_000,
     seconds=1.0,
     calls=5,
+    schedules=2_000,
+    due=200,
     figures=False,
 )
 BY_NAME = {sizes.name: sizes for sizes in (FULL, QUICK, TINY)}
