@@ -64,6 +64,16 @@ chaos: .venv/.tests-stamp  ## Kill everything while a campaign is sent, then cou
 	@set -e; for seed in $(SEEDS); do \
 		$(BIN)/python -m tests.chaos --seed $$seed --broker $(BROKER) --provider $(PROVIDER) --policy $(POLICY) $(ARGS); done
 
+# Schemathesis stands apart, so that its plugin for pytest meets none of our tests.
+.venv/fuzz/.stamp: tests/fuzzing/requirements.txt | .venv/bin/python
+	$(BIN)/python -m venv .venv/fuzz
+	.venv/fuzz/bin/python -m pip install --quiet --disable-pip-version-check -r tests/fuzzing/requirements.txt
+	@touch $@
+
+.PHONY: fuzz
+fuzz: .venv/.tests-stamp .venv/fuzz/.stamp  ## Ask the API for what it allows and what it does not; no answer may be a 500 (ARGS="--tag tasks")
+	$(BIN)/python -m tests.fuzzing --schemathesis .venv/fuzz/bin/st $(ARGS)
+
 # The peers of the bench stand apart, so that nothing of theirs is needed, or found, by the system.
 .venv/peers/.stamp: tests/bench/requirements.txt | .venv/bin/python
 	$(BIN)/python -m venv .venv/peers

@@ -173,6 +173,10 @@ class _Case:
         if not standing.waiting or standing.waiting < standing.batches:
             return ""
         mails = _mails(self.current.open, "waits", "wait")
+        if not self.current.deferred:
+            return self._by_tick(
+                f"{mails} for their own time, the first at {self._at(standing.waiting_until)}"
+            )
         return self._by_tick(f"{mails} for the next try at {self._at(standing.waiting_until)}")
 
     def silent_workers(self) -> str:

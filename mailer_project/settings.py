@@ -434,6 +434,7 @@ SPECTACULAR_SETTINGS = {
         "CampaignStatus": "campaigns.models.CampaignStatus",
         "DeliveryStatus": "campaigns.models.DeliveryStatus",
         "ImportStatus": "campaigns.models.ImportStatus",
+        "TaskKind": "schedules.kinds.CHOICES",
         "MailDecision": "campaigns.outbound.Verb",
         "Decision": "campaigns.models.Decision",
     },

@@ -138,7 +138,7 @@ class CampaignAdmin(Checked, ChoosesTimezone, ModelAdmin[Campaign]):
     form = CampaignForm
     list_display = ("title", "state", "delivery", "when")
     list_display_links = None
-    list_filter = ("status", ("audience", RelatedFieldListFilter))
+    list_filter = ("status", "timing", ("audience", RelatedFieldListFilter))
     list_filter_submit = True
     list_select_related = ("audience",)
     list_per_page = 25

@@ -182,7 +182,7 @@ class CampaignView(CreatesOnce, OperatorView[Campaign], ModelViewSet[Campaign]):
     queryset = Campaign.objects.all()
     serializer_class = CampaignSerializer
     filter_backends = [DjangoFilterBackend, SearchFilter, OrderingFilter]
-    filterset_fields = ["status", "audience", "template"]
+    filterset_fields = ["status", "audience", "template", "timing"]
     search_fields = ["name"]
     ordering_fields = ["id", "name", "scheduled_at", "started_at", "created_at"]
     ordering = ["-id"]

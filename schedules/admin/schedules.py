@@ -1,5 +1,6 @@
 """Preferred times of users, and what came of them."""
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -13,11 +14,12 @@ from django.utils.safestring import SafeString
 from campaigns.admin.fields import Checked, LineField
 from campaigns.admin.large import Large
 from campaigns.admin.readonly import ReadOnly
+from campaigns.admin.times import in_zone
 from schedules import outcomes, planning, words
 from schedules.admin import recurring
 from schedules.admin.operated import Operated
 from schedules.admin.recurring import RecurringForm
-from schedules.models import Schedule, ScheduleRun, ScheduleState
+from schedules.models import Schedule, ScheduleRun, ScheduleState, Task
 from users.admin_theme import ModelAdmin, ModelForm
 
 SHOWN = 10  # moments, and runs, on the page of a schedule
@@ -32,6 +34,11 @@ COLOURS = {
 def label(word: str) -> SafeString:
     """Return a state as a coloured label."""
     return format_html('<span class="mailer-label mailer-{}">{}</span>', COLOURS.get(word, "grey"), word)
+
+
+def there(moment: datetime | None, row: "Schedule | Task") -> str:
+    """Return a moment in the zone of a row's recurrence."""
+    return in_zone(moment, (row.recurrence or {}).get("timezone", "UTC")) if moment else "-"
 
 
 class ScheduleForm(RecurringForm, ModelForm[Schedule]):
@@ -57,7 +64,7 @@ class ScheduleAdmin(Checked, Large, Operated, ModelAdmin[Schedule]):
     """When users want mail."""
 
     form = ScheduleForm
-    list_display = ("title", "user", "template", "state_label", "next_run_at", "last_run_for")
+    list_display = ("title", "user", "template", "state_label", "next_run", "last_run")
     list_filter = (("paused_at", admin.EmptyFieldListFilter), ("next_run_at", admin.EmptyFieldListFilter))
     list_select_related = ("user", "template")
     search_fields = ("name", "user__email")
@@ -82,6 +89,16 @@ class ScheduleAdmin(Checked, Large, Operated, ModelAdmin[Schedule]):
             str(schedule),
             words.sentence(schedule.when, now=timezone.now()),
         )
+
+    @admin.display(description="next run", ordering="next_run_at")
+    def next_run(self, schedule: Schedule) -> str:
+        """The next moment, as the clocks there show it."""
+        return there(schedule.next_run_at, schedule)
+
+    @admin.display(description="last run", ordering="last_run_for")
+    def last_run(self, schedule: Schedule) -> str:
+        """The moment of the last run, the same way."""
+        return there(schedule.last_run_for, schedule)
 
     @admin.display(description="state")
     def state_label(self, schedule: Schedule) -> SafeString:

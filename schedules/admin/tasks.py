@@ -18,7 +18,7 @@ from schedules import assigning, tasks, words
 from schedules.admin import recurring
 from schedules.admin.operated import Operated
 from schedules.admin.recurring import RecurringForm
-from schedules.admin.schedules import SHOWN, label
+from schedules.admin.schedules import SHOWN, label, there
 from schedules.assigning import NotNow
 from schedules.kinds import KINDS, PayloadRefused
 from schedules.models import Task, TaskRun, TaskRunState, TaskStatus
@@ -75,7 +75,7 @@ class TaskAdmin(Checked, Large, Operated, ModelAdmin[Task]):
     """What users have done."""
 
     form = TaskForm
-    list_display = ("name", "user", "kind", "status_label", "next_run_at", "updated_at")
+    list_display = ("name", "user", "kind", "status_label", "next_run", "updated_at")
     list_filter = ("status", "kind")
     list_select_related = ("user",)
     search_fields = ("title", "user__email")
@@ -107,6 +107,11 @@ class TaskAdmin(Checked, Large, Operated, ModelAdmin[Task]):
             task.title,
             _sentence(task),
         )
+
+    @admin.display(description="next run", ordering="next_run_at")
+    def next_run(self, task: Task) -> str:
+        """The next moment, as the clocks there show it."""
+        return there(task.next_run_at, task)
 
     @admin.display(description="status", ordering="status")
     def status_label(self, task: Task) -> SafeString:

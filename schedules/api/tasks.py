@@ -10,7 +10,7 @@ from django.http import FileResponse
 from django.utils import timezone
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema, extend_schema_field
+from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
 from rest_framework import serializers, status
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound
@@ -28,7 +28,7 @@ from campaigns.values import BadValue, parse_json
 from schedules import assigning, reading, tasks, words
 from schedules.api.base import RECURRENCE_SCHEMA, OwnedView, the_user
 from schedules.api.schedules import NoteSerializer
-from schedules.kinds import KINDS
+from schedules.kinds import CHOICES
 from schedules.models import Task, TaskRun, TaskRunState
 from schedules.recurrence import Recurrence
 from users.api.idempotency import CreatesOnce, once
@@ -103,10 +103,9 @@ class WhenField(serializers.Field[Any, Any, Any, Any]):
 class TaskSerializer(RowSerializer[Task]):
     """A job: what, and when."""
 
-    kind = serializers.ChoiceField(choices=[(kind.name, kind.summary) for kind in KINDS.values()])
+    kind = serializers.ChoiceField(choices=CHOICES)
     payload = ObjectField(required=False)
     when = WhenField(source="asked", required=False)
-    file = serializers.FileField(write_only=True, required=False, help_text="In multipart/form-data.")
     sentence = serializers.SerializerMethodField()
 
     class Meta:
@@ -118,7 +117,6 @@ class TaskSerializer(RowSerializer[Task]):
             "description",
             "kind",
             "payload",
-            "file",
             "file_name",
             "when",
             "sentence",
@@ -150,12 +148,19 @@ class TaskSerializer(RowSerializer[Task]):
         return assigning.create(user, validated_data, when=when, file=file, now=timezone.now())
 
     def update(self, instance: Task, validated_data: dict[str, Any]) -> Task:
-        """Change a task; its file and its kind stay."""
-        if validated_data.pop("file", None):
-            raise serializers.ValidationError({"file": ["The file stays; make a new task for another one."]})
+        """Change a task; its file stays."""
         if "asked" in validated_data:
             validated_data["when"] = validated_data.pop("asked")
         return assigning.edit(instance.pk, validated_data, now=timezone.now())
+
+
+class NewTaskSerializer(TaskSerializer):
+    """The same with a file, as multipart/form-data."""
+
+    file = serializers.FileField(write_only=True, required=False)
+
+    class Meta(TaskSerializer.Meta):
+        fields = [*TaskSerializer.Meta.fields, "file"]
 
 
 class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
@@ -188,6 +193,12 @@ class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
 
 
 @extend_schema(tags=["tasks"])
+@extend_schema_view(
+    create=extend_schema(
+        request={"application/json": TaskSerializer, "multipart/form-data": NewTaskSerializer},
+        responses={201: TaskSerializer},
+    )
+)
 class TaskView(OwnedView[Task], CreatesOnce, ModelViewSet[Task]):
     """Tasks. Everybody has their own; operators see all of them."""
 
@@ -200,6 +211,10 @@ class TaskView(OwnedView[Task], CreatesOnce, ModelViewSet[Task]):
     ordering_fields = ["id", "title", "next_run_at", "created_at"]
     ordering = ["-id"]
     reads = OwnedView.reads | {"runs", "run_of", "run_file"}
+
+    def get_serializer_class(self) -> type[TaskSerializer]:
+        """A file comes with a new task only."""
+        return NewTaskSerializer if self.action == "create" else TaskSerializer
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse an upload that is too large by its announced length, before it is read."""

@@ -7,5 +7,6 @@ from schedules.kinds.processing import PROCESS_DATA
 from schedules.kinds.sending import SEND_EMAIL
 
 KINDS = {kind.name: kind for kind in (SEND_EMAIL, PROCESS_DATA, IMPORT_RECIPIENTS, EXPORT_REPORT)}
+CHOICES = [(kind.name, kind.summary) for kind in KINDS.values()]
 
-__all__ = ["KINDS", "Kind", "PayloadRefused", "TaskFailed", "Work", "WorkResult"]
+__all__ = ["CHOICES", "KINDS", "Kind", "PayloadRefused", "TaskFailed", "Work", "WorkResult"]
