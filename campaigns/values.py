@@ -1,10 +1,12 @@
 """What may stand in a column, whichever face it comes through: lines of text, JSON objects, years."""
 
 import math
+import re
 from typing import Any
 
 import orjson
 
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 MAX_DEPTH = 20
 YEARS = range(2000, 2101)  # years outside cannot be shown in every zone, and nobody means them
 
@@ -44,7 +46,7 @@ def _check_storable(value: Any, depth: int = 0) -> None:
     if depth > MAX_DEPTH:
         raise BadValue(f"Nested more than {MAX_DEPTH} deep.", "too_deep")
     match value:
-        case str() if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        case str() if _UNSTORABLE.search(value):
             raise BadValue("A text in it contains NUL or half a surrogate pair.", "unstorable_text")
         case float() if not math.isfinite(value):
             raise BadValue("A number in it is not finite.", "not_finite")

@@ -8,10 +8,11 @@ from datetime import timedelta
 import pytest
 from django.conf import settings
 from django.db.models import F
+from redis import Redis
 
 from campaigns import broker, dispatch, ledger
 from campaigns.models import Audience, Batch, Campaign, Recipient
-from campaigns.tasks import SENDERS, check_scheduled_campaigns, hint, publish, send_batch
+from campaigns.tasks import SENDERS, check_scheduled_campaigns, hint, hint_quickly, publish, send_batch
 from tests.brokers import forget_queue, using_broker
 from tests.campaign_helpers import started
 
@@ -59,8 +60,54 @@ class TestPublish:
         assert broker.messages_in(SENDERS) == 1
 
 
+def _let_go() -> None:
+    """Close the connection that hints in a hurry keep, if there is one."""
+    kept, broker._kept.connection = broker._kept.connection, None
+    if kept:
+        kept.collect()
+
+
+@pytest.mark.usefixtures("on_broker")
+class TestQuickHint:
+    @pytest.fixture(autouse=True)
+    def _nothing_kept(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setattr(broker, "_rest_until", 0.0)
+        _let_go()
+        yield
+        _let_go()
+
+    def test_uses_its_connection_again(self) -> None:
+        assert hint_quickly(send_batch, 1)
+        kept = broker._kept.connection
+        assert hint_quickly(send_batch, 2)
+        assert broker._kept.connection is kept
+        assert broker.messages_in(SENDERS) == 2
+
+    def test_gets_over_a_connection_that_died_meanwhile(
+        self, url: str, request: pytest.FixtureRequest
+    ) -> None:
+        assert hint_quickly(send_batch, 1)
+        if url.startswith("redis"):
+            with Redis.from_url(url) as redis:
+                redis.client_kill_filter(_type="normal", skipme=True)
+        else:
+            request.getfixturevalue("rabbitmq").cut_connections()
+        assert hint_quickly(send_batch, 2)
+        assert broker.messages_in(SENDERS) == 2
+
+
 @pytest.mark.parametrize("scheme", BROKERS)
 class TestBrokerAway:
+    def test_is_asked_by_nobody_in_a_hurry_for_a_while(
+        self, scheme: str, hanging: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(broker, "_rest_until", 0.0)
+        with using_broker(f"{scheme}://x:y@127.0.0.1:{hanging}//"):
+            began = time.monotonic()
+            assert not any(hint_quickly(send_batch, number) for number in range(20))
+            assert time.monotonic() - began < 2
+        monkeypatch.setattr(broker, "_rest_until", 0.0)
+
     def test_is_noticed_at_once_when_nobody_listens(self, scheme: str) -> None:
         with using_broker(f"{scheme}://x:y@127.0.0.1:1//"):
             began = time.monotonic()

@@ -5,16 +5,17 @@ import re
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from campaigns.addresses import BadAddress, Mailbox, parse_mailbox
 from campaigns.composing import Part, PartKind
-from campaigns.models import OutboundEmail, OutboundPart, OutboundRecipient, RecipientKind
+from campaigns.models import OutboundEmail, OutboundPart, RecipientKind
 from campaigns.values import BadValue, check_line, check_object
 from users.models import User
 
@@ -32,6 +33,21 @@ _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 §2.2
 _CONTENT_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; *[\w.+-]+=[\w.+\"-]+)*", re.ASCII)
 _MESSAGE_ID = re.compile(r"[!-;=?-~]{3,250}")
 _CONTENT_ID = re.compile(r"[!-;=?-~]{1,250}")
+
+_INSERT = """
+WITH mail AS (
+    INSERT INTO campaigns_outboundemail
+        (created_by_id, idempotency_key, fingerprint, message_id, from_email, reply_to, subject, text, html,
+         headers)
+    VALUES (%s, %s, %s, %s, %s, %s::text[], %s, %s, %s, %s::jsonb)
+    RETURNING id)
+INSERT INTO campaigns_outboundrecipient (mail_id, kind, name, email)
+SELECT mail.id, recipient.kind, recipient.name, recipient.email
+  FROM mail, unnest(%s::text[], %s::text[], %s::text[])
+             WITH ORDINALITY AS recipient (kind, name, email, position)
+ ORDER BY recipient.position
+RETURNING mail_id
+"""
 
 Problem = tuple[str, str]
 
@@ -93,15 +109,18 @@ def store(draft: Draft, *, key: str = "", created_by: User | None = None) -> Sto
     fingerprint = _fingerprint(draft)
     if key and (found := _known(key, fingerprint)):
         return found
+    message_id = draft.message_id or f"{uuid.uuid4()}@{_domain(draft)}"
     try:
-        with transaction.atomic():
-            mail = _insert(draft, key, fingerprint, created_by)
+        # a statement by itself needs no transaction around it
+        with transaction.atomic() if key or draft.parts else nullcontext():
+            mail_id = _insert(draft, key, fingerprint, message_id, created_by)
+            _insert_parts(draft, mail_id)
     except IntegrityError:
         # somebody else was first with this key
         if key and (found := _known(key, fingerprint)):
             return found
         raise
-    return Stored(mail.pk, mail.message_id)
+    return Stored(mail_id, message_id)
 
 
 def _known(key: str, fingerprint: str) -> Stored | None:
@@ -113,37 +132,36 @@ def _known(key: str, fingerprint: str) -> Stored | None:
     return Stored(mail.pk, mail.message_id, is_new=False)
 
 
-def _insert(draft: Draft, key: str, fingerprint: str, created_by: User | None) -> OutboundEmail:
-    mail = OutboundEmail(
-        created_by=created_by,
-        idempotency_key=key,
-        fingerprint=fingerprint,
-        message_id=draft.message_id or f"{uuid.uuid4()}@{_domain(draft)}",
-        from_email=str(parse_mailbox(draft.from_email)) if draft.from_email else "",
-        reply_to=[str(parse_mailbox(each)) for each in draft.reply_to],
-        subject=draft.subject,
-        text=draft.text,
-        html=draft.html,
-        headers=dict(draft.headers),
-    )
-    mail.save(force_insert=True)
-    OutboundRecipient.objects.bulk_create(
-        OutboundRecipient(mail=mail, kind=kind, name=name, email=email)
-        for kind, (name, email) in _recipients(draft)
-    )
-    if draft.parts:
-        OutboundPart.objects.bulk_create(
-            OutboundPart(
-                mail=mail,
-                kind=part.kind,
-                name=part.name,
-                content_type=part.content_type,
-                content_id=part.content_id,
-                content=part.content,
-            )
-            for part in draft.parts
+def _insert(draft: Draft, key: str, fingerprint: str, message_id: str, created_by: User | None) -> int:
+    """Write the mail and its recipients in one statement, as somebody waits; return the mail's id."""
+    kinds, mailboxes = zip(*_recipients(draft), strict=True)
+    values: list[Any] = [
+        *(created_by and created_by.pk, key, fingerprint, message_id),
+        str(parse_mailbox(draft.from_email)) if draft.from_email else "",
+        [str(parse_mailbox(each)) for each in draft.reply_to],
+        *(draft.subject, draft.text, draft.html, json.dumps(dict(draft.headers))),
+        [kind.value for kind in kinds],
+        [mailbox.name for mailbox in mailboxes],
+        [mailbox.email for mailbox in mailboxes],
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT, values)
+        (mail_id,) = cursor.fetchone()
+    return int(mail_id)
+
+
+def _insert_parts(draft: Draft, mail_id: int) -> None:
+    OutboundPart.objects.bulk_create(
+        OutboundPart(
+            mail_id=mail_id,
+            kind=part.kind,
+            name=part.name,
+            content_type=part.content_type,
+            content_id=part.content_id,
+            content=part.content,
         )
-    return mail
+        for part in draft.parts
+    )
 
 
 def _domain(draft: Draft) -> str:
