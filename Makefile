@@ -38,9 +38,10 @@ clean:  ## Delete the local services' data and settings (.local)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	@touch $@ .venv/.local-stamp
 
+JOBS ?= auto
 .PHONY: test
-test: .venv/.tests-stamp  ## Run the tests against real PostgreSQL, Valkey and workers (ARGS="-k word")
-	@exec $(BIN)/pytest $(ARGS)
+test: .venv/.tests-stamp  ## Run the tests against real PostgreSQL, Valkey and workers (ARGS="-k word", JOBS=1)
+	@exec $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 # Checks that load Django but talk to no service.
 OFFLINE := SECRET_KEY=lint DATABASE_URL=postgres://nobody@127.0.0.1:1/nothing LOCAL_DIR=/nonexistent

@@ -1,7 +1,7 @@
 """Real servers for the tests: a pytest plugin, loaded before Django reads its settings.
 
-Starts PostgreSQL and Valkey in a fresh directory and stops them at the end. DATABASE_URL and REDIS_URL of
-the environment are used instead where they are set.
+Starts PostgreSQL and Valkey in a fresh directory and stops them at the end, each of pytest-xdist's workers
+its own. DATABASE_URL and REDIS_URL of the environment are used instead where they are set.
 """
 
 import atexit
@@ -16,11 +16,17 @@ from mailer_project.local.valkey import start_valkey
 from tests.environment import ENVIRONMENT
 
 
+def _given() -> set[str]:
+    """Return which servers are given; a worker inherits those of its controller, which are not."""
+    set_before = [name for name in ("DATABASE_URL", "REDIS_URL") if os.environ.get(name)]
+    return set(os.environ.setdefault("TESTS_ARE_GIVEN", " ".join(set_before)).split())
+
+
 def _start(stack: ExitStack) -> None:
     directory = Path(tempfile.mkdtemp(prefix="mailer-tests-"))
     directory.chmod(0o755)  # the servers' account must get through when the tests run as root
     stack.callback(place.remove, directory)
-    given = {name for name in ("DATABASE_URL", "REDIS_URL") if os.environ.get(name)}
+    given = _given()
     os.environ.update(ENVIRONMENT, LOCAL_DIR=str(directory), MEDIA_ROOT=str(directory / "media"))
     (directory / "static").mkdir()  # WhiteNoise warns when it is missing
     os.environ["STATIC_ROOT"] = str(directory / "static")
