@@ -94,6 +94,7 @@ class Sending(Generic[H]):
             if not self.provider.is_ready():
                 self.record()  # connecting may take its time
                 self.provider.open()
+            depart = self.provider.compose(self.message, group)
             held_back = self.steps.declare(
                 self.lease, [letter.delivery_id for letter in group], self.provider.name
             )
@@ -104,7 +105,7 @@ class Sending(Generic[H]):
             if not leaving:
                 return
             self.asked = True
-            answer = self.provider.send(self.message, leaving, still_ours=self._still_ours)
+            answer = depart(leaving, self._still_ours)
             unused += sum(outcome.verdict is Verdict.UNSENT for outcome in answer.outcomes)
         finally:
             self.provider.limit.give_back(self.redis, unused)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from campaigns.composing import Rendered, Sender, fits_together, request_for_all, request_for_one
+from campaigns.composing import Rendered, Sender, request_for_all, request_for_one, shared_values
 from tests.letters import letter, letters, message
 from tests.mail_servers import SendGridServer
 
@@ -150,19 +150,19 @@ class TestAnyRequest:
 
 class TestFitsTogether:
     def test_up_to_150_slots(self) -> None:
-        assert fits_together(message(subject="s", text="{{ x }}" * 150), letter())
-        assert not fits_together(message(subject="s", text="{{ x }}" * 151), letter())
+        assert shared_values(message(subject="s", text="{{ x }}" * 150), letter())
+        assert shared_values(message(subject="s", text="{{ x }}" * 151), letter()) is None
 
     def test_up_to_ten_thousand_bytes_of_values_and_tags(self) -> None:
         compiled = message(subject="s", text="{{ x }}{{ y }}")
         # each of the two values counts 32 bytes for its tag: 10,000 - 64 = 9,936, and "é" is two bytes
-        assert fits_together(compiled, letter(x="a" * 9_000, y="é" * 468))
-        assert not fits_together(compiled, letter(x="a" * 9_001, y="é" * 468))
+        assert shared_values(compiled, letter(x="a" * 9_000, y="é" * 468))
+        assert shared_values(compiled, letter(x="a" * 9_001, y="é" * 468)) is None
 
     def test_leaves_no_request_over_the_limit(self) -> None:
         compiled = message(subject="s", text="{{ x }}" * 150)
         to = letter(x="a" * 34)
-        assert fits_together(compiled, to)
+        assert shared_values(compiled, to)
         substitutions = request_for_all(compiled, [to])["personalizations"][0]["substitutions"]
         assert len(substitutions) == 150
         assert len(json.dumps(substitutions)) <= 10_000

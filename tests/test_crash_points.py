@@ -27,6 +27,8 @@ EVERYBODY = [f"p{n}@example.com" for n in range(5)]
 SMTP = {
     "before claim": (0, 0),
     "after claim": (0, 0),
+    "before compose": (2, 2),
+    "after compose": (2, 2),
     "before declare": (2, 2),
     "after declare": (2, 2),
     "before send": (2, 2),
@@ -40,6 +42,8 @@ SMTP = {
 SENDGRID = {
     "before claim": (0, 0),
     "after claim": (0, 0),
+    "before compose": (0, 0),
+    "after compose": (0, 0),
     "before declare": (0, 0),
     "after declare": (0, 5),
     "before send": (0, 5),

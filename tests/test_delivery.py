@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from unittest.mock import ANY
 
 import pytest
+from django.db import connection, transaction
 from django.db.models import F
 from pytest_django import Settings
 from redis import Redis
@@ -17,6 +20,7 @@ from campaigns.models import Batch, Campaign, DeliveryLog, DeliveryStatus, Recip
 from campaigns.providers import Line
 from tests.campaign_helpers import clock, counts, let_time_pass, row, send, started
 from tests.mail_servers import SendGridServer, SmtpServer
+from tests.workers import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -240,6 +244,21 @@ class TestAnswers:
 
 
 class TestLease:
+    def test_a_pause_made_while_declaring_waited_for_the_batch_is_seen(self, campaign: Campaign) -> None:
+        (batch_id,) = started(campaign)
+        lease = ledger.claim(batch_id, "w")
+        assert lease
+        ids = [due.id for due in ledger.due_rows(lease)]
+        with ThreadPoolExecutor(1) as pool:
+            with transaction.atomic():
+                Batch.objects.select_for_update().get(id=batch_id)
+                declaring = pool.submit(_declare, lease, ids)
+                wait_until(_somebody_waits_for_a_lock)
+                lifecycle.pause(campaign.pk)
+            with pytest.raises(ledger.CampaignHeld):
+                declaring.result(10)
+        assert Batch.objects.get(id=batch_id).leaving == []
+
     def test_a_worker_that_slept_through_its_lease_sends_and_writes_nothing(
         self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -339,6 +358,17 @@ class TestLease:
         assert lease is not None
         assert lease.is_good()
         assert lease._good_until <= time.monotonic() + 5
+
+
+def _declare(lease: ledger.Lease, ids: Sequence[int]) -> None:
+    with closing(connection):  # of this thread
+        ledger.declare(lease, ids, "smtp")
+
+
+def _somebody_waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT FROM pg_locks WHERE NOT granted")
+        return bool(cursor.rowcount)
 
 
 def _expire_leases() -> None:

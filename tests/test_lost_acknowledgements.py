@@ -88,6 +88,21 @@ def _expire_leases() -> None:
 
 
 class TestDeclare:
+    def test_is_given_up_where_it_alone_never_works(
+        self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def timed_out(*step: object) -> None:
+            raise OperationalError("canceling statement due to lock timeout")
+
+        monkeypatch.setattr(rows, "whole_step", timed_out)
+        (batch_id,) = started(campaign)
+        with pytest.raises(OperationalError, match="lock timeout"):
+            send(batch_id, smtp_line)
+        assert counts(campaign) == {"pending": 5}
+        batch = Batch.objects.get(id=batch_id)
+        assert (batch.lease_until, batch.leaving, batch.failures) == (None, [], 1)
+        assert smtp.recipients == []
+
     @FATES
     @pytest.mark.parametrize("call", [1, 3])
     def test_leaves_nothing_in_doubt_and_no_answer_unwritten(

@@ -88,6 +88,15 @@ class TestConnection:
                 provider.send(message(), letters(2), still_ours=lambda: True)
             assert (len(server.recipients), server.connections) == (10, 3)
 
+    def test_carries_no_mail_more_than_it_may_whatever_the_window(self) -> None:
+        with smtp_server() as server, smtp(server.port, mails_per_connection=3) as provider:
+            sizes = []
+            for group in provider.groups(message(), letters(7)):
+                provider.open()
+                provider.send(message(), group, still_ours=lambda: True)
+                sizes.append(len(group))
+            assert (sizes, server.connections) == ([3, 3, 1], 3)
+
     def test_is_made_anew_where_the_server_has_ended_it(self) -> None:
         with scripted(QUIT="drop") as server, smtp(server.port) as provider:
             provider.send(message(), letters(1), still_ours=lambda: True)

@@ -15,14 +15,14 @@ from campaigns.composing.compiled import (
 from campaigns.composing.grammar import TemplateRefused
 from campaigns.composing.headers import HeaderRefused, check_extra_fields
 from campaigns.composing.letters import Letter, Rendered, personal_headers
-from campaigns.composing.mime import build_mime
+from campaigns.composing.mime import build_mime, mime_pieces
 from campaigns.composing.preparing import (
     LinkParametersRefused,
     check_link_parameters,
     compile_template,
     prepare_html,
 )
-from campaigns.composing.sendgrid_request import fits_together, request_for_all, request_for_one
+from campaigns.composing.sendgrid_request import request_for_all, request_for_one, shared_values
 from campaigns.composing.single import Addressee, Part, PartKind, SingleMail
 
 Message = CompiledMessage | SingleMail
@@ -51,9 +51,10 @@ __all__ = [
     "check_link_parameters",
     "compile_message",
     "compile_template",
-    "fits_together",
+    "mime_pieces",
     "personal_headers",
     "prepare_html",
     "request_for_all",
     "request_for_one",
+    "shared_values",
 ]

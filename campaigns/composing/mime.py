@@ -34,13 +34,18 @@ def build_mime(message: CompiledMessage, letter: Letter, *, now: datetime) -> by
     with a dot, so that it may follow SMTP's DATA as it is. `now` becomes the Date header. Raises
     ValueError where an address cannot be written in a header, CannotRender where the values do not fit.
     """
+    return b"".join(mime_pieces(message, letter, now=now))
+
+
+def mime_pieces(message: CompiledMessage, letter: Letter, *, now: datetime) -> tuple[bytes, ...]:
+    """Return what `build_mime` does, in pieces; those that all mails share are the same objects."""
     frame = _frame(message)
     head = (_personal_fields(message, letter, now).encode("ascii"), frame.fields)
     text = frame.text.fill(letter.context)
     html = frame.html.fill(letter.context) if frame.html else b""
     if frame.html and (frame.html.never_empty or not is_empty(html)):
-        return b"".join((*head, _OPENING, _TEXT, text, _NEXT, _HTML, html, _END, frame.attached))
-    return b"".join((*head, _TEXT, text, b"" if text.endswith(b"\r\n") else b"\r\n", frame.attached))
+        return (*head, _OPENING, _TEXT, text, _NEXT, _HTML, html, _END, frame.attached)
+    return (*head, _TEXT, text, b"" if text.endswith(b"\r\n") else b"\r\n", frame.attached)
 
 
 def _part_head(subtype: bytes) -> bytes:

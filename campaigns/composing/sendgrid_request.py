@@ -5,8 +5,9 @@ values as that personalization's substitutions. Limits: SendGrid, "Mail Send: ov
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from campaigns.composing.attachments import Attachment, request_part
@@ -20,16 +21,26 @@ MAX_SUBSTITUTION_BYTES = 10_000  # the stricter of the two figures that SendGrid
 Request = dict[str, Any]
 
 
-def fits_together(message: CompiledMessage, letter: Letter) -> bool:
-    """Say whether this recipient's values may travel as substitutions in a shared request."""
+def shared_values(message: CompiledMessage, letter: Letter) -> list[str] | None:
+    """Return this recipient's values in the order of the slots, if they may travel in a shared request.
+
+    Raises CannotRender.
+    """
     values = _values(message, letter)
-    return len(values) <= MAX_SUBSTITUTIONS and (
+    fits = len(values) <= MAX_SUBSTITUTIONS and (
         sum(len(value.encode()) + 32 for value in values) <= MAX_SUBSTITUTION_BYTES
     )
+    return values if fits else None
 
 
-def request_for_all(message: CompiledMessage, letters: Sequence[Letter]) -> Request:
-    """Return one request that writes to every one of `letters`, at most 1,000, each fitting together.
+def request_for_all(
+    message: CompiledMessage,
+    letters: Sequence[Letter],
+    known: Mapping[int, Sequence[str]] = MappingProxyType({}),
+) -> Request:
+    """Return one request that writes to every one of `letters`, at most 1,000, each with its `shared_values`.
+
+    Those that are `known`, by delivery, are not made again. Raises CannotRender.
 
     The tags are drawn anew for each request, so that no recipient's value can contain one.
     """
@@ -41,7 +52,9 @@ def request_for_all(message: CompiledMessage, letters: Sequence[Letter]) -> Requ
     personalizations = [
         {
             **_personalization(message, letter),
-            "substitutions": dict(zip(tags, _values(message, letter), strict=True)),
+            "substitutions": dict(
+                zip(tags, known.get(letter.delivery_id) or _values(message, letter), strict=True)
+            ),
         }
         for letter in letters
     ]

@@ -78,34 +78,32 @@ END $$;
 # Declares: see `ledger.declare`. Returns those of `ids` that are held back.
 _DECLARE = f"""
 CREATE OR REPLACE FUNCTION pg_temp.declare_leaving(
-    the_batch bigint, token bigint, lease_seconds float8, ids bigint[], through text, answers json,
-    unsure boolean
+    the_batch bigint, token bigint, lease_seconds float8, ids bigint[], through text, answers json
 ) RETURNS bigint[] LANGUAGE plpgsql SET enable_seqscan TO off AS $$
 DECLARE
     left_before bigint[];
     in_time boolean;
+    the_campaign bigint;
     campaign_status text;
     given bigint;
     awaited bigint;
     open_rows bigint;
     held_back bigint[];
 BEGIN
-    SELECT batch.leaving, batch.lease_until > clock_timestamp(), campaign.status
-      INTO left_before, in_time, campaign_status
-      FROM campaigns_batch AS batch
-      JOIN campaigns_campaign AS campaign ON campaign.id = batch.campaign_id
-     WHERE batch.id = the_batch AND batch.lease_token = token AND batch.lease_until IS NOT NULL
-       FOR UPDATE OF batch;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = '{LOST}', MESSAGE = 'its lease ran out or was taken back';
-    ELSIF campaign_status <> 'in_progress' THEN
+    SELECT leaving, lease_until > clock_timestamp(), campaign_id INTO left_before, in_time, the_campaign
+      FROM campaigns_batch
+     WHERE id = the_batch AND lease_token = token AND lease_until IS NOT NULL
+       FOR UPDATE;
+    -- by a statement of its own, which sees what was committed while this one waited for the lock
+    SELECT status INTO campaign_status FROM campaigns_campaign WHERE id = the_campaign;
+    IF campaign_status <> 'in_progress' THEN
         RAISE EXCEPTION USING ERRCODE = '{HELD}', MESSAGE = 'the campaign is ' || campaign_status;
-    ELSIF NOT in_time THEN
+    ELSIF in_time IS NOT TRUE THEN
         RAISE EXCEPTION USING ERRCODE = '{LOST}', MESSAGE = 'its lease ran out or was taken back';
     END IF;
 
     SELECT count(*), count(*) FILTER (WHERE id = ANY(left_before)) INTO given, awaited FROM {_CHANGES};
-    IF awaited <> given AND NOT unsure THEN
+    IF awaited <> given THEN
         RAISE EXCEPTION USING ERRCODE = '{LOST}',
             MESSAGE = format('%s of %s answers were awaited', awaited, given);
     ELSIF awaited <> cardinality(left_before) THEN

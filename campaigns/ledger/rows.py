@@ -16,6 +16,8 @@ from campaigns.ledger.leases import Lease, LeaseLost
 from campaigns.ledger.steps import Cursor, batch_step, hold, insist, lengthen, recount, refusals, whole_step
 from campaigns.models import Campaign
 
+DECLARE_TRIES = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -63,8 +65,10 @@ def declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[int
     deleted since the batch was read; they have their answer. The others are in doubt from here to when
     their answers are written. It is one row of one batch that says so, and its commit waits for the disk:
     PostgreSQL forgets an asynchronous one when any of its processes is killed. Raises LeaseLost, or
-    CampaignHeld when the campaign is not in progress any more. A database that is away is waited for.
+    CampaignHeld when the campaign is not in progress any more. A database that is away is waited for, and
+    then tried DECLARE_TRIES times in all.
     """
+    tries = 0
     while True:
         since = time.monotonic()
         try:
@@ -74,6 +78,9 @@ def declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[int
             lease.unsure = True
             connection.close()
             record(lease, [not_sent(delivery_id) for delivery_id in delivery_ids])
+            tries += 1
+            if tries == DECLARE_TRIES:
+                raise
         else:
             lease.written()
             lease.renewed(since)
@@ -83,7 +90,7 @@ def declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[int
 def _declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[int]:
     (held_back,) = whole_step(
         lease,
-        "SELECT pg_temp.declare_leaving(%s, %s, %s, %s::bigint[], %s, %s::json, %s)",
+        "SELECT pg_temp.declare_leaving(%s, %s, %s, %s::bigint[], %s, %s::json)",
         [
             lease.batch_id,
             lease.token,
@@ -91,7 +98,6 @@ def _declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[in
             _as_array(delivery_ids),
             provider,
             _as_json(lease.answers.values()),
-            lease.unsure,
         ],
     )
     return set(held_back)

@@ -79,23 +79,29 @@ def hold(cursor: Cursor, lease: Lease, *, running: bool = False) -> set[int]:
     """
     cursor.execute(
         """
-        SELECT batch.leaving, batch.lease_until > clock_timestamp(), campaign.status
-          FROM campaigns_batch AS batch
-          JOIN campaigns_campaign AS campaign ON campaign.id = batch.campaign_id
-         WHERE batch.id = %s AND batch.lease_token = %s AND batch.lease_until IS NOT NULL
-           FOR UPDATE OF batch
+        SELECT leaving, lease_until > clock_timestamp() FROM campaigns_batch
+         WHERE id = %s AND lease_token = %s AND lease_until IS NOT NULL
+           FOR UPDATE
         """,
         [lease.batch_id, lease.token],
     )
     found = cursor.fetchone()
     if found is None:
         raise LeaseLost(lease)
-    leaving, in_time, status = found
-    if running and status != CampaignStatus.IN_PROGRESS:
-        raise CampaignHeld(f"the campaign is {status}")
+    leaving, in_time = found
+    if running:
+        _insist_on_campaign(cursor, lease)
     if running and not in_time:
         raise LeaseLost(lease)
     return set(leaving)
+
+
+def _insist_on_campaign(cursor: Cursor, lease: Lease) -> None:
+    """Raise CampaignHeld unless it is in progress, by what was committed before the batch was held."""
+    cursor.execute("SELECT status FROM campaigns_campaign WHERE id = %s", [lease.campaign_id])
+    (status,) = cursor.fetchone() or ("gone",)
+    if status != CampaignStatus.IN_PROGRESS:
+        raise CampaignHeld(f"the campaign is {status}")
 
 
 def lengthen(cursor: Cursor, lease: Lease) -> None:

@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 from campaigns import suppression
 from campaigns.ledger.changes import Change, not_sent
 from campaigns.ledger.leases import Hold, LeaseLost, good_until
+from campaigns.ledger.rows import DECLARE_TRIES
 from campaigns.ledger.steps import insist
 from campaigns.models import Decision, DeliveryStatus, OutboundEmail, OutboundRecipient
 from campaigns.models.outbound import OPEN
@@ -88,8 +89,9 @@ def declare(lease: MailLease, delivery_ids: Sequence[int], provider: str) -> set
     """Write down to whom the mail is about to leave, and the lease's answers with it; renew the lease.
 
     Returns those to whom it must not, as `ledger.declare` does: their addresses are suppressed for single
-    mails. Raises LeaseLost. A database that is away is waited for.
+    mails. Raises LeaseLost. A database that is away is waited for, and then tried DECLARE_TRIES times in all.
     """
+    tries = 0
     while True:
         since = time.monotonic()
         try:
@@ -99,6 +101,9 @@ def declare(lease: MailLease, delivery_ids: Sequence[int], provider: str) -> set
             lease.unsure = True
             lease.answer(not_sent(delivery_id) for delivery_id in delivery_ids)
             record(lease)
+            tries += 1
+            if tries == DECLARE_TRIES:
+                raise
         else:
             lease.written()
             lease.renewed(since)

@@ -1,10 +1,11 @@
 """The story of one send, and the words in which a provider answers.
 
 A provider splits the letters into groups that may leave together (`groups`), is opened before each group,
-sends one at a time (`send`), and rests between batches. The caller writes down what is about to leave
-before each `send`, and what came of it after; so a group is also the most that a crash can leave in doubt.
+writes its mails (`compose`), sends them, and rests between batches. The caller writes down what is about to
+leave between composing and sending, and what came of it after; so a group is also the most that a crash can
+leave in doubt.
 
-`send` does not raise for what the other side does: it answers with one Outcome per letter of the group
+Sending does not raise for what the other side does: it answers with one Outcome per letter of the group
 and, where the provider cannot be used further, with the Trouble that says why.
 """
 
@@ -78,11 +79,15 @@ class Answer:
     trouble: Trouble | None = None
 
 
+Asked = Callable[[], bool]  # before each request: whether anything may leave
+Departure = Callable[[Sequence[Letter], Asked], Answer]
+
+
 class Provider(ABC):
     """One way out. As a context manager it is open inside; entering raises Trouble."""
 
     limit: Limit
-    patience: float  # seconds that the answer to one request, or one SMTP message, may take at most
+    patience: float  # seconds that the answers to one request, or one SMTP message, may take at most
     from_email: str = ""  # the sender of campaigns that name none; empty for DEFAULT_FROM_EMAIL
 
     @property
@@ -111,8 +116,15 @@ class Provider(ABC):
         """Split `letters` into groups that leave together."""
 
     @abstractmethod
-    def send(self, message: Message, group: Sequence[Letter], *, still_ours: Callable[[], bool]) -> Answer:
-        """Send one group; before each request `still_ours` is asked whether anything may leave."""
+    def compose(self, message: Message, group: Sequence[Letter]) -> Departure:
+        """Write one group, and return what sends those of its letters that it is given.
+
+        It does not raise for a letter that cannot be written: that is refused when its turn comes.
+        """
+
+    def send(self, message: Message, group: Sequence[Letter], *, still_ours: Asked) -> Answer:
+        """Write and send one group."""
+        return self.compose(message, group)(group, still_ours)
 
     def __enter__(self) -> Self:
         self.open()

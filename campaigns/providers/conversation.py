@@ -102,7 +102,9 @@ class Conversation:
         """Say whether the server still holds the connection, and has more mails to come on it."""
         if not self.stands or self.mails >= self.account.mails_per_connection:
             return False
-        if select.select([self._socket], [], [], 0)[0]:
+        readable = select.poll()  # unlike select(), for any number of open files
+        readable.register(self._socket, select.POLLIN)
+        if readable.poll(0):
             return False  # it closed, or says 421 without having been asked
         if time.monotonic() - self._used_at < IDLE_SECONDS:
             return True

@@ -7,8 +7,9 @@ request and has no timeout, so it is not used on this path.
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import orjson
@@ -18,14 +19,25 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationValueErro
 
 from campaigns.composing import (
     CannotRender,
+    CompiledMessage,
     Letter,
     Message,
     SingleMail,
-    fits_together,
     request_for_all,
     request_for_one,
+    shared_values,
 )
-from campaigns.providers.base import Answer, Outcome, Provider, Trouble, Verdict, lease_over, unsent
+from campaigns.providers.base import (
+    Answer,
+    Asked,
+    Departure,
+    Outcome,
+    Provider,
+    Trouble,
+    Verdict,
+    lease_over,
+    unsent,
+)
 from campaigns.retries import Consequence, asked_pause, sendgrid_answer
 from campaigns.throttle import Limit
 
@@ -79,6 +91,7 @@ class SendGrid(Provider):
         self._pool = urllib3.PoolManager(num_pools=1, maxsize=4, timeout=timeout, retries=False)
         self._pool.pool_classes_by_scheme = {"http": urllib3.HTTPConnectionPool, "https": _HttpsPool}
         self._used_at = 0.0
+        self._values: dict[int, list[str]] = {}  # that the letters of this batch were looked at with
 
     def is_ready(self) -> bool:
         return time.monotonic() - self._used_at <= IDLE_SECONDS
@@ -96,28 +109,50 @@ class SendGrid(Provider):
         self._pool.clear()
 
     def groups(self, message: Message, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
-        together = [letter for letter in letters if _fits(message, letter)]
+        if isinstance(message, SingleMail):
+            together, alone = letters, []  # its recipients stand in it together
+        else:
+            found = ((letter.delivery_id, _shared_values(message, letter)) for letter in letters)
+            self._values = {delivery_id: values for delivery_id, values in found if values is not None}
+            together = [letter for letter in letters if letter.delivery_id in self._values]
+            alone = [letter for letter in letters if letter.delivery_id not in self._values]
         for start in range(0, len(together), MAX_PERSONALIZATIONS):
             yield together[start : start + MAX_PERSONALIZATIONS]
-        alone = {letter.delivery_id for letter in letters} - {letter.delivery_id for letter in together}
-        for letter in letters:
-            if letter.delivery_id in alone:
-                yield [letter]
+        for letter in alone:
+            yield [letter]
 
-    def send(self, message: Message, group: Sequence[Letter], *, still_ours: Callable[[], bool]) -> Answer:
-        """Send one group as one request; one that is refused whole is split until the culprit is alone."""
+    def compose(self, message: Message, group: Sequence[Letter]) -> Departure:
+        """Write one group as one request; one that is refused whole is split until the culprit is alone."""
+        try:
+            body = orjson.dumps(self._request(message, group))
+        except CannotRender as error:
+            return partial(_refused, str(error))
+        except Exception as error:  # a defect of ours, before anything has left
+            logger.exception("%s: a request could not be composed", self.name)
+            return partial(_not_written, f"{self.name}: {error!r}")
+        return partial(self._send, message, group, body)
+
+    def _request(self, message: Message, group: Sequence[Letter]) -> dict[str, Any]:
+        if isinstance(message, SingleMail):
+            return message.request(group)
+        if len(group) == 1:
+            return request_for_one(message, group[0])
+        return request_for_all(message, group, self._values)
+
+    def _send(
+        self,
+        message: Message,
+        group: Sequence[Letter],
+        body: bytes,
+        leaving: Sequence[Letter],
+        still_ours: Asked,
+    ) -> Answer:
+        if len(leaving) < len(group):  # some must not be written to after all
+            return self.send(message, leaving, still_ours=still_ours)
         if not still_ours():
             return lease_over(group)
         try:
-            request = _request(message, group)
-        except CannotRender as error:
-            return Answer(_all(group, Verdict.REFUSED, str(error)))
-        except Exception as error:  # a defect of ours, before anything has left
-            logger.exception("%s: a request could not be composed", self.name)
-            trouble = Trouble(f"{self.name}: {error!r}", fault=False)
-            return Answer(unsent(group, trouble.why), trouble)
-        try:
-            answer = self._pool.request("POST", self.url, body=orjson.dumps(request), headers=self._headers)
+            answer = self._pool.request("POST", self.url, body=body, headers=self._headers)
         except (NewConnectionError, ConnectTimeoutError, LocationValueError) as error:
             trouble = self._trouble(str(error))
             return Answer(unsent(group, trouble.why), trouble)
@@ -131,7 +166,7 @@ class SendGrid(Provider):
         message: Message,
         group: Sequence[Letter],
         answer: urllib3.BaseHTTPResponse,
-        still_ours: Callable[[], bool],
+        still_ours: Asked,
     ) -> Answer:
         consequence = sendgrid_answer(answer.status)
         if consequence is None:
@@ -155,7 +190,7 @@ class SendGrid(Provider):
         trouble = Trouble(f"{self.name}: {why}", fault=answer.status != 403)
         return Answer(unsent(group, trouble.why), trouble)
 
-    def _halves(self, message: Message, group: Sequence[Letter], still_ours: Callable[[], bool]) -> Answer:
+    def _halves(self, message: Message, group: Sequence[Letter], still_ours: Asked) -> Answer:
         middle = len(group) // 2
         first = self.send(message, group[:middle], still_ours=still_ours)
         if first.trouble:
@@ -168,19 +203,19 @@ class SendGrid(Provider):
         return Trouble(f"{self.name}: {why}", retry_after)
 
 
-def _request(message: Message, group: Sequence[Letter]) -> dict[str, Any]:
-    if isinstance(message, SingleMail):
-        return message.request(group)
-    return request_for_one(message, group[0]) if len(group) == 1 else request_for_all(message, group)
-
-
-def _fits(message: Message, letter: Letter) -> bool:
-    if isinstance(message, SingleMail):
-        return True  # its recipients stand in it together
+def _shared_values(message: CompiledMessage, letter: Letter) -> list[str] | None:
     try:
-        return fits_together(message, letter)
+        return shared_values(message, letter)
     except CannotRender:
-        return False  # it is refused when its turn comes, alone
+        return None  # it is refused when its turn comes, alone
+
+
+def _refused(why: str, leaving: Sequence[Letter], _: Asked) -> Answer:
+    return Answer(_all(leaving, Verdict.REFUSED, why))
+
+
+def _not_written(why: str, leaving: Sequence[Letter], _: Asked) -> Answer:
+    return Answer(unsent(leaving, why), Trouble(why, fault=False))
 
 
 def _all(group: Sequence[Letter], verdict: Verdict, why: str) -> tuple[Outcome, ...]:

@@ -2,11 +2,23 @@
 
 import logging
 import smtplib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from itertools import zip_longest
 
-from campaigns.composing import Letter, Message, SingleMail, build_mime
-from campaigns.providers.base import Answer, Outcome, Provider, Trouble, Verdict, lease_over, unsent
+from campaigns.composing import Letter, Message, SingleMail, mime_pieces
+from campaigns.providers.base import (
+    Answer,
+    Asked,
+    Departure,
+    Outcome,
+    Provider,
+    Trouble,
+    Verdict,
+    lease_over,
+    unsent,
+)
 from campaigns.providers.conversation import Broken, Conversation, Envelope, Refused, SmtpAccount, words
 from campaigns.retries import Consequence, Stage, smtp_reply
 from campaigns.throttle import Limit
@@ -15,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 SENDER_LIMIT_PAUSE = 3600.0  # seconds; an account that is over its daily limit stays so for up to a day
 
-Mail = tuple[Letter, Envelope, bytes]
+Mail = tuple[Letter, Envelope, tuple[bytes, ...]]
 
 
 class Smtp(Provider):
@@ -58,36 +70,56 @@ class Smtp(Provider):
             conversation.hang_up()
 
     def groups(self, message: Message, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
-        for start in range(0, len(letters), self.window):
-            yield letters[start : start + self.window]
+        start = 0
+        while start < len(letters):
+            end = start + min(self.window, self._left_on_connection())
+            yield letters[start:end]
+            start = end
 
-    def send(self, message: Message, group: Sequence[Letter], *, still_ours: Callable[[], bool]) -> Answer:
-        outcomes: dict[int, Outcome] = {}
-        try:
-            trouble = self._send_each(message, group, outcomes, still_ours)
-        except Exception as error:  # a defect of ours: what is known is not to be lost with it
-            logger.exception("%s: a mail could not be composed or sent", self.name)
-            trouble = self._trouble(f"{error!r}", fault=False)
+    def _left_on_connection(self) -> int:
+        """How many mails this connection may still carry, or the next one where it carries no more."""
+        limit = self.account.mails_per_connection
+        return (self._conversation is not None and limit - self._conversation.mails) or limit
+
+    def compose(self, message: Message, group: Sequence[Letter]) -> Departure:
+        mails: dict[int, Mail] = {}
+        refused: dict[int, Outcome] = {}
+        for letter in group:
+            try:
+                content = _content(message, letter)
+            except ValueError as error:
+                refused[letter.delivery_id] = Outcome(letter.delivery_id, Verdict.REFUSED, reason=str(error))
+            else:
+                mails[letter.delivery_id] = letter, Envelope(message.sender.email, letter.email), content
+        return partial(self._send, mails, refused)
+
+    def _send(
+        self,
+        mails: Mapping[int, Mail],
+        refused: Mapping[int, Outcome],
+        leaving: Sequence[Letter],
+        still_ours: Asked,
+    ) -> Answer:
+        """Send one mail after the other; what is left when that ends before the last is unsent."""
+        outcomes = dict(refused)
+        trouble = self._send_each(
+            [mails[letter.delivery_id] for letter in leaving if letter.delivery_id in mails],
+            outcomes,
+            still_ours,
+        )
         if trouble:
             self._hang_up()  # without a farewell, for which the answers would have to wait
-            left = [letter for letter in group if letter.delivery_id not in outcomes]
+            left = [letter for letter in leaving if letter.delivery_id not in outcomes]
             outcomes |= {outcome.delivery_id: outcome for outcome in unsent(left, trouble.why)}
-        return Answer(tuple(outcomes[letter.delivery_id] for letter in group), trouble)
+        return Answer(tuple(outcomes[letter.delivery_id] for letter in leaving), trouble)
 
     def _send_each(
-        self,
-        message: Message,
-        group: Sequence[Letter],
-        outcomes: dict[int, Outcome],
-        still_ours: Callable[[], bool],
+        self, mails: Sequence[Mail], outcomes: dict[int, Outcome], still_ours: Asked
     ) -> Trouble | None:
-        """Send one mail after the other, noting each one's outcome; return what ended it before the last."""
-        mails = _composed(message, group, outcomes)
-        upcoming = next(mails, None)
-        while upcoming:
+        """Send mails, noting each one's outcome; return what ended it before the last."""
+        for mail, upcoming in zip_longest(mails, mails[1:]):
             if not still_ours():
                 return lease_over([]).trouble
-            mail, upcoming = upcoming, next(mails, None)
             outcome, trouble = self._send_one(mail, upcoming)
             outcomes[outcome.delivery_id] = outcome
             if trouble:
@@ -100,7 +132,7 @@ class Smtp(Provider):
             if self._conversation is None:
                 raise Broken(Stage.MAIL, ConnectionError("the connection is closed"))
             answer = self._conversation.deliver(
-                envelope, content, following=upcoming[1] if upcoming else None
+                envelope, b"".join(content), following=upcoming[1] if upcoming else None
             )
         except Broken as broken:
             verdict = Verdict.UNCONFIRMED if broken.stage is Stage.DOT else _without_answer(broken.stage)
@@ -138,21 +170,11 @@ class Smtp(Provider):
         return Trouble(f"{self.name}: {why}", retry_after, fault=fault)
 
 
-def _composed(message: Message, group: Sequence[Letter], outcomes: dict[int, Outcome]) -> Iterator[Mail]:
-    """Write one mail after the other; what cannot be written gets its outcome at once."""
-    for letter in group:
-        try:
-            content = _content(message, letter)
-        except ValueError as error:
-            outcomes[letter.delivery_id] = Outcome(letter.delivery_id, Verdict.REFUSED, reason=str(error))
-        else:
-            yield letter, Envelope(message.sender.email, letter.email), content
-
-
-def _content(message: Message, letter: Letter) -> bytes:
+def _content(message: Message, letter: Letter) -> tuple[bytes, ...]:
+    """Write a mail in pieces; attached files are the same piece in every mail, and so in memory once."""
     if isinstance(message, SingleMail):
-        return message.content
-    return build_mime(message, letter, now=datetime.now(UTC))
+        return (message.content,)
+    return mime_pieces(message, letter, now=datetime.now(UTC))
 
 
 def _is_sender_limit(error: Exception) -> bool:

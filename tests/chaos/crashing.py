@@ -2,8 +2,8 @@
 
     python -m tests.chaos.crashing BATCH POINT COUNT
 
-POINT is "before NAME" or "after NAME", NAME one of claim, declare, send, record, release; the process
-dies when it comes there for the COUNT-th time. Exits 0 when it never does.
+POINT is "before NAME" or "after NAME", NAME one of claim, compose, declare, send, record, release; the
+process dies when it comes there for the COUNT-th time. Exits 0 when it never does.
 
 With CRASH_POSTGRES set, one process of PostgreSQL is killed just before, as by the kernel when memory runs
 out: PostgreSQL then ends all its processes and forgets what it had not written to its log on disk.
@@ -16,13 +16,16 @@ import sys
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import django
 
+if TYPE_CHECKING:
+    from campaigns.providers import Line, Provider
+
 POINTS: Final = tuple(
     f"{moment} {name}"
-    for name in ("claim", "declare", "send", "record", "release")
+    for name in ("claim", "compose", "declare", "send", "record", "release")
     for moment in ("before", "after")
 )
 
@@ -35,10 +38,28 @@ def main(batch_id: int, point: str, times: int) -> None:
     from campaigns.providers import configured_line
 
     line = configured_line()
-    moment, _, name = point.partition(" ")
-    for owner in line.providers if name == "send" else (ledger,):
-        setattr(owner, name, dying(getattr(owner, name), moment, times))
+    arm(line, ledger, point, times)
     delivery.send_batch(batch_id, owner="a process that dies", line=line)
+
+
+def arm(line: "Line", steps: object, point: str, times: int) -> None:
+    """Let this process die at the point: at one of `steps`, or at what a provider of `line` does."""
+    moment, _, name = point.partition(" ")
+    if name not in ("compose", "send"):
+        setattr(steps, name, dying(getattr(steps, name), moment, times))
+        return
+    for provider in line.providers:
+        deadly = (
+            dying(provider.compose, moment, times) if name == "compose" else _deadly(provider, moment, times)
+        )
+        setattr(provider, "compose", deadly)  # noqa: B010  # this process is to die of it
+
+
+def _deadly(provider: "Provider", moment: str, times: int) -> Callable[..., Any]:
+    """Return a `compose` whose departures are deadly."""
+    compose = provider.compose
+    depart = dying(lambda departure, *args: departure(*args), moment, times)
+    return lambda *args: functools.partial(depart, compose(*args))
 
 
 def dying(function: Callable[..., Any], moment: str, times: int) -> Callable[..., Any]:

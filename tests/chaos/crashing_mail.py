@@ -11,7 +11,7 @@ import sys
 
 import django
 
-from tests.chaos.crashing import dying
+from tests.chaos.crashing import arm
 
 
 def main(mail_id: int, point: str, times: int) -> None:
@@ -23,9 +23,7 @@ def main(mail_id: int, point: str, times: int) -> None:
     from campaigns.providers import configured_line
 
     line = configured_line()
-    moment, _, name = point.partition(" ")
-    for owner in line.providers if name == "send" else (steps,):
-        setattr(owner, name, dying(getattr(owner, name), moment, times))
+    arm(line, steps, point, times)
     outbound.post(mail_id, owner="a process that dies", line=line)
 
 
