@@ -20,6 +20,11 @@ from users.models import User
 _ROOT = Path(__file__).parent.parent.parent
 PASSWORD = "correct horse battery staple"
 PORT = 8765
+# Schemathesis 4.32.5 stumbles in its phase "coverage" over bodies with a file: "Unsupported type: 'Binary'"
+PHASES = (
+    ["--phases", "examples,fuzzing,stateful"],
+    ["--phases", "coverage", "--exclude-path-regex", "/(tasks|imports|imports/preview|attachments)/$"],
+)
 
 
 def main() -> None:
@@ -99,6 +104,10 @@ def _ask(program: str, url: str, who: User, tags: list[str], examples: str) -> i
     command += ["--header", f"Authorization: Bearer {token}", "--suppress-health-check", "all"]
     for tag in tags:
         command += ["--include-tag", tag]
+    return max(_run([*command, *phase]) for phase in PHASES)
+
+
+def _run(command: list[str]) -> int:
     return subprocess.run(command, cwd=os.environ["LOCAL_DIR"]).returncode
 
 
