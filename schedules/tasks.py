@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from campaigns.tasks import hint, publish, start_campaign_send
 from schedules import broadcasting, queueing, running, sweeping
+from schedules.models import Task, TaskRun
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,12 @@ def publish_runs(run_ids: Sequence[int] | None = None) -> None:
 @shared_task(ignore_result=True)
 def run_task(run_id: int) -> None:
     """Try one run of a task."""
-    if running.run(run_id, clock=timezone.now) is not None:
+    try:
+        again = running.run(run_id, clock=timezone.now)
+    except (Task.DoesNotExist, TaskRun.DoesNotExist):
+        logger.info("run %s was deleted, with its task, before its end", run_id)
+        return
+    if again is not None:
         publish_runs([run_id])
 
 

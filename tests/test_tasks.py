@@ -16,6 +16,7 @@ from campaigns.models import Audience, OutboundEmail, Recipient
 from schedules import assigning, kinds, queueing, reading, running
 from schedules.kinds import Kind, PayloadRefused, TaskFailed, Work, WorkResult
 from schedules.models import Task, TaskRun
+from schedules.tasks import run_task
 from tests.schedule_helpers import MONDAY, user
 from users.models import User
 
@@ -272,6 +273,20 @@ class TestWorkerThatDies:
 
 
 class TestOwner:
+    def test_may_delete_a_task_while_it_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        task = make(kind="process_data", payload={"content": CSV})
+        run_id, delete = run_of(task).pk, task.delete
+
+        def delete_meanwhile(work: Work) -> WorkResult:
+            delete()
+            return WorkResult()
+
+        gone = Kind("process_data", "For tests.", lambda payload, *_: dict(payload), delete_meanwhile)
+        monkeypatch.setitem(kinds.KINDS, "process_data", gone)
+        run_task(run_id)
+        assert not TaskRun.objects.exists()
+        assert mails() == []
+
     def test_cancels_what_is_queued_and_planned(self) -> None:
         task = make(recurrence=DAILY)
         queueing.sweep(now=NINE)
