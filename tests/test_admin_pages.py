@@ -53,7 +53,7 @@ class TestPages:
     def test_the_list_and_the_form_for_a_new_one_answer(self, boss: Client, name: str) -> None:
         assert boss.get(reverse(f"admin:{name}_changelist")).status_code == 200
         read_only = (
-            *("campaigns_batch", "campaigns_deliverylog", "campaigns_importjob"),
+            *("campaigns_batch", "campaigns_deliverylog", "campaigns_importjob", "campaigns_outboundemail"),
             *("schedules_schedulerun", "schedules_taskrun"),
         )
         expected = 403 if name in read_only else 200
