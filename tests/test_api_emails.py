@@ -132,6 +132,19 @@ class TestDecide:
         answer = api.post(path_of("emails", mail_id, "decide/"), {"decision": decision})
         assert answer.json()["status"] == status
 
+    @pytest.mark.parametrize("decisions", [["send_again"], ["give_up", "retry"]])
+    def test_is_the_last_word_on_what_was_in_doubt(
+        self, api: APIClient, smtp: SmtpServer, smtp_line: Line, decisions: list[str]
+    ) -> None:
+        mail_id = send(api, recipient_list=["ben@example.com"]).json()["id"]
+        OutboundRecipient.objects.update(status="unconfirmed", doubts=1)
+        OutboundEmail.objects.update(status="unconfirmed")
+        for decision in decisions:
+            api.post(path_of("emails", mail_id, "decide/"), {"decision": decision})
+        smtp.rcpt = {"ben@example.com": "550 5.1.1 no such user"}
+        outbound.post(mail_id, owner="a test", line=smtp_line)
+        assert api.get(path_of("emails", mail_id)).json()["status"] == "failed"
+
     def test_is_refused_where_there_is_nothing_to_decide(self, api: APIClient) -> None:
         mail_id = send(api).json()["id"]
         answer = api.post(path_of("emails", mail_id, "decide/"), {"decision": "sent"})

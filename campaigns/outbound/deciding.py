@@ -19,7 +19,7 @@ class Verb(StrEnum):
     """What an operator can do with a mail."""
 
     RETRY = "retry"
-    """Send it to those to whom it failed; provably nobody gets it twice."""
+    """Send it once more to those to whom it failed."""
     SENT = Decision.SENT.value
     """Count what is unconfirmed as sent."""
     SEND_AGAIN = Decision.SEND_AGAIN.value

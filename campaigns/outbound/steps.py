@@ -33,6 +33,7 @@ _WORST_FIRST = (
     DeliveryStatus.SUPPRESSED,
     DeliveryStatus.SENT,
 )
+_DOUBT_SETTLED = (Decision.SEND_AGAIN, Decision.GIVE_UP)
 _LAST_WORDS = (DeliveryStatus.FAILED, DeliveryStatus.SUPPRESSED, DeliveryStatus.CANCELLED)
 
 
@@ -218,9 +219,9 @@ def settle_status(mail: OutboundEmail) -> dict[str, Any]:
 
 
 def is_in_doubt(recipient: OutboundRecipient) -> bool:
-    """Say whether it left once without an answer, and nobody has had it sent again since."""
+    """Say whether it left once without an answer, and nobody has decided about that since."""
     decisions: list[dict[str, str]] = recipient.decisions
-    return recipient.doubts > sum(each["decision"] == Decision.SEND_AGAIN for each in decisions)
+    return recipient.doubts > sum(each["decision"] in _DOUBT_SETTLED for each in decisions)
 
 
 def _lease_end() -> Any:
