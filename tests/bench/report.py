@@ -57,6 +57,7 @@ def circumstances(*, how: str, servers: dict[str, str], peers: dict[str, str]) -
     """
     rows = [
         ("when", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {how}"),
+        ("commit", _commit()),
         ("machine", f"{os.cpu_count()} x {_processor()}, {_memory_gib():.0f} GiB, {platform.system()}"),
         ("load before", f"{os.getloadavg()[0]:.1f} (1 min), {os.getloadavg()[1]:.1f} (5 min)"),
         ("Python", platform.python_version()),
@@ -65,6 +66,16 @@ def circumstances(*, how: str, servers: dict[str, str], peers: dict[str, str]) -
         ("peers", ", ".join(f"{name} {number}" for name, number in peers.items()) or "none installed"),
     ]
     return Table("Measured with", ("what", ""), list(rows))
+
+
+def _commit() -> str:
+    """Return which commit is measured, and whether something was changed since; `?` outside of a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return "?"
+    return done.stdout.strip()
 
 
 def _processor() -> str:
