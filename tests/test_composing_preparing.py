@@ -120,13 +120,31 @@ class TestStyles:
         prepared = prepare_html(html, preheader="a\nb", link_parameters=UTM)
         assert prepared.count("\n") == 3
 
+    def test_are_counted_without_what_holds_no_selector(self) -> None:
+        words = "no + selector , here " * 500
+        css = f"<style>/* {words} */ .b {{ left: 0; font-family: '{words}', a, b }}</style>"
+        prepared = prepare_html(f"{css}<p class=b>" + "<i></i>" * 9_000)
+        assert prepared.removeprefix(css).startswith('<p style="left: 0')
+
     @pytest.mark.parametrize(
         ("html", "problem"),
         [
             (RED + "<b>" * 101, "its elements are nested 101 deep; styles can be inlined 100 deep"),
             (RED + "<b></b>" * 20_000, "it has 20,001 tags; styles can be inlined into 20,000"),
             (
-                "<style>" + "i{top:0}" * 1_000 + "</style>" + "<b></b>" * 3_000,
+                "<style>" + "i{top:0}" * 1_000 + "</style>" + "<b></b>" * 10_000,
+                "it has too many styles for so many elements to inline them",
+            ),
+            (
+                "<style>" + ("+".join("p" * 1_000) + "{top:0}") * 150 + "</style>" + "<p>" * 19_000,
+                "it has too many styles for so many elements to inline them",
+            ),
+            (
+                "<style>p" + ":not(.x)" * 1_000 + "{top:0}</style>" + "<b></b>" * 10_000,
+                "it has too many styles for so many elements to inline them",
+            ),
+            (
+                "<style>x{content:'/*'}p" + " p" * 1_000 + "{top:0}</style>" + "<b></b>" * 10_000,
                 "it has too many styles for so many elements to inline them",
             ),
             (
@@ -276,6 +294,14 @@ def test_endless_markup_takes_no_long_time(unit: str) -> None:
     html = RED + unit * (200_000 // len(unit))
     with suppress(TemplateRefused):  # for its many tags
         assert prepare_html(html).startswith(RED)
+
+
+def test_many_different_names_are_read_to_their_end() -> None:
+    html = "".join(f"<x{number}>" for number in range(110_000))
+    assert tags.read_tags(html).depth == 110_000
+    with pytest.raises(TemplateRefused) as refused:
+        prepare_html(RED + html)
+    assert str(refused.value) == "HTML, line 1: it has 110,001 tags; styles can be inlined into 20,000"
 
 
 markup = st.lists(

@@ -11,7 +11,7 @@ from markupsafe import escape
 
 from campaigns.composing.attachments import Attachment
 from campaigns.composing.bounds import bounded
-from campaigns.composing.grammar import HTML, PLAIN, FieldsEnvironment, parse
+from campaigns.composing.grammar import HTML, PLAIN, FieldsEnvironment, TemplateRefused, parse
 from campaigns.composing.headers import single_line
 from campaigns.composing.plain_text import plain_text_template
 
@@ -101,7 +101,7 @@ def compile_message(
         sender=sender,
         subject=_compile("subject", subject, PLAIN, single_line),
         html=_compile("HTML", html, HTML, plain_line_ends) if html else None,
-        text=_compile("text", text or plain_text_template(html), PLAIN, plain_line_ends),
+        text=_compile("text", text, PLAIN, plain_line_ends) if text or not html else _text_from(html),
         headers=headers,
         attachments=attachments,
     )
@@ -110,6 +110,19 @@ def compile_message(
 def plain_line_ends(text: str) -> str:
     """Return `text` with a newline at each line end, however it was written."""
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _text_from(html: str) -> CompiledText:
+    """Compile the text part that is made from HTML, whose tags may hold one half of an `if`."""
+    try:
+        return _compile("text", plain_text_template(html), PLAIN, plain_line_ends)
+    except TemplateRefused as refusal:
+        raise TemplateRefused(
+            "text",
+            1,
+            f"it was made from the HTML, and so it is no template: {refusal.problem.rstrip('.')}; "
+            "write a text part of your own",
+        ) from refusal
 
 
 def _compile(part: str, source: str, environment: FieldsEnvironment, tidy: Tidy) -> CompiledText:

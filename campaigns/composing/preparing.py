@@ -17,7 +17,7 @@ from campaigns.composing.compiled import CompiledMessage, Sender, compile_messag
 from campaigns.composing.grammar import HTML, PLAIN, TemplateRefused, parse
 from campaigns.composing.tags import FILLER, Tag, Tags, constructs, read_tags, with_newlines
 
-MAX_MATCHES = 3_000_000  # selectors times elements, which all are compared
+MAX_MATCHES = 10_000_000  # what selectors ask for, times elements, which all are compared
 MAX_SIBLINGS = 200_000_000  # the same for "~", which compares an element with all before it
 MAX_DEPTH = 100  # of elements in each other: the inliner recurses, and a deep page would end the process
 MAX_TAGS = 20_000
@@ -27,6 +27,12 @@ _LEFT_OUT = frozenset(("base", "embed", "iframe", "link", "meta", "object", "scr
 _NUMBER = "data-mailer-number"
 _PLAIN_NAME = re.compile(r"(?!data-mailer-number)[a-z][a-z0-9:_.-]*")
 _BRACES = re.compile(r"\{[{%#]")
+# what in a style sheet holds no selector, whatever is in it: CSS Syntax Module Level 3 §4.3
+_NO_SELECTOR = re.compile(
+    r"""/\*.*?(?:\*/|\Z)|"(?:[^"\\\n]|\\.)*+"?|'(?:[^'\\\n]|\\.)*+'?|url\(\s*+(?!["'])[^)]*+\)?|\\.""",
+    re.DOTALL | re.IGNORECASE,
+)
+_JOINTS = re.compile(r"[\s,>+~.#:*()[\]|]+")  # between the conditions of a selector
 _WEB = re.compile(r"https?://[^\s/?#]", re.IGNORECASE)
 _PREHEADER_STYLE = "display:none;max-height:0;overflow:hidden;mso-hide:all"
 
@@ -122,13 +128,20 @@ def _refuse_endless_work(tags: Tags, css: list[str]) -> None:
         problem = f"it has {len(tags.starts):,} tags; styles can be inlined into {MAX_TAGS:,}"
     elif tags.depth > MAX_DEPTH:
         problem = f"its elements are nested {tags.depth} deep; styles can be inlined {MAX_DEPTH} deep"
-    elif sum(text.count("{") + text.count(",") for text in css) * len(tags.starts) > MAX_MATCHES or (
+    elif sum(map(_conditions, css)) * len(tags.starts) > MAX_MATCHES or (
         sum(text.count("~") for text in css) * len(tags.starts) ** 2 > MAX_SIBLINGS
     ):
         problem = "it has too many styles for so many elements to inline them"
     else:
         return
     raise TemplateRefused("HTML", 1, problem)
+
+
+def _conditions(css: str) -> int:
+    """Count what the selectors of a style sheet ask for: `p.a > b` asks for three things."""
+    pieces = _NO_SELECTOR.sub("_", css).split("{")[:-1]
+    selectors = (piece[max(piece.rfind("}"), piece.rfind(";")) + 1 :] for piece in pieces)
+    return sum(1 + len(_JOINTS.findall(selector.strip())) for selector in selectors)
 
 
 def _with_style(tags: Tags, tag: Tag, style: str) -> Edit:

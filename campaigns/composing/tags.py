@@ -154,17 +154,21 @@ class Tags:
 def read_tags(source: str, *, has_constructs: bool = True) -> Tags:
     """Find the tags of an HTML template that parses, or of a document without constructs."""
     source = with_newlines(source)
-    tags, opened = Tags(source), Counter[str]()
+    tags, opened, depth = Tags(source), Counter[str](), 0
     for each in scan(masked(source, HTML) if has_constructs else source):
         match each:
             case Tag(name=name):
                 tags.starts.append(each)
                 tags.order.append(len(tags.starts) - 1)
-                opened[name] += name not in VOID and name not in _CLOSE_BY_THEMSELVES
-                tags.depth = max(tags.depth, opened.total())
+                if name not in VOID and name not in _CLOSE_BY_THEMSELVES:
+                    opened[name] += 1
+                    depth += 1
+                    tags.depth = max(tags.depth, depth)
             case EndTag(name=name):
                 tags.order.append(name)
-                opened[name] = max(0, opened[name] - 1)
+                if opened[name]:
+                    opened[name] -= 1
+                    depth -= 1
                 if name == "head":
                     tags.end_of_head = tags.end_of_head or each.end
             case Words(text=text, raw="style"):
