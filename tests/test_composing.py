@@ -4,8 +4,16 @@ from typing import Any
 
 import pytest
 
-from campaigns.composing import CannotRender, TemplateRefused, compile_message
-from tests.letters import SENDER, message
+from campaigns.composing import CannotRender, TemplateRefused, compile_message, shared_values
+from campaigns.composing.bounds import MAX_STEPS
+from campaigns.composing.quoted_printable import Spliced
+from tests.letters import SENDER, letter, message
+
+LIST_REFUSED = (
+    "a list is written only behind 'in', as in {% if plan in ('pro', 'plus') %}; "
+    "write values one after the other, {{ a }}, {{ b }}, or put the list into a field"
+)
+TOO_MANY_STEPS = "it takes more than 200,000 steps; loop over fewer items, or read shorter texts"
 
 
 def text_of(source: str, **context: Any) -> str:
@@ -32,6 +40,7 @@ class TestWhatATemplateMaySay:
             ("{% if a < 2 <= b and 'x' in c %}yes{% endif %}", {"a": 1, "b": 2, "c": "xy"}, "yes"),
             ("{{ 'Ms' if a else 'Mr' }}", {"a": True}, "Ms"),
             ("{% if a in ('x', 'y') or a in ['z'] %}in{% endif %}", {"a": "z"}, "in"),
+            ("{% if a not in ['x', b] %}out{% endif %}", {"a": "z", "b": "y"}, "out"),
             ("{% for i in list %}{{ i }};{% endfor %}", {"list": [1, 2]}, "1;2;"),
             ("{% for i in list if i %}{{ i }}{% else %}none{% endfor %}", {"list": [0]}, "none"),
             ("{% for a, b in o.pairs %}{{ a }}{{ b }}{% endfor %}", {"o": {"pairs": [[1, 2]]}}, "12"),
@@ -103,6 +112,12 @@ class TestWhatATemplateMayNotSay:
             ("{{ -a }}", "templates do not calculate; put the result into a field"),
             ("{{ a ~ b }}", "write the values one after the other: {{ a }}{{ b }}"),
             ("{{ {'a': 1} }}", "put the values into a field"),
+            ("{{ [a, b] }}", LIST_REFUSED),
+            ("{{ a, b }}", LIST_REFUSED),
+            ("{{ [a, b]|join(' ') }}", LIST_REFUSED),
+            ("{% if a == ['x'] %}{% endif %}", LIST_REFUSED),
+            ("{% if a in [[b]] %}{% endif %}", LIST_REFUSED),
+            ("{% if ('x', 'y') in a %}{% endif %}", LIST_REFUSED),
             ("{{ a[1:2] }}", "use the filters first, last or truncate"),
             ("{{ a[b] }}", "a key is written out, such as {{ order['id'] }}"),
             ("{{ a.__class__ }}", "the key '__class__' starts with an underscore; such keys cannot be read"),
@@ -117,6 +132,7 @@ class TestWhatATemplateMayNotSay:
                 "the construct FilterBlock is not available in e-mail templates",
             ),
             ("{{ a|join(attribute='b') }}", "the construct Keyword is not available in e-mail templates"),
+            ("{{ 1e999 }}", "a number is too large; put it into a field"),
             ("{% trans %}", "Encountered unknown tag 'trans'."),
             ("{{ a", "unexpected end of template, expected 'end of print statement'."),
         ],
@@ -158,6 +174,12 @@ class TestWhatATemplateMayNotSay:
     def test_is_not_nested_without_end(self, source: str) -> None:
         with pytest.raises(TemplateRefused, match=r"^text, line 1: it is nested more than 50 deep$"):
             message(text=source)
+
+    def test_has_no_number_that_python_does_not_read(self) -> None:
+        with pytest.raises(
+            TemplateRefused, match=r"^text, line 1: a number in it has more than 4,300 digits$"
+        ):
+            message(text=f"{{{{ {'9' * 4_301} }}}}")
 
     def test_is_not_longer_than_a_million_characters(self) -> None:
         message(text="x" * 1_000_000)
@@ -265,7 +287,7 @@ class TestATemplateCannotRunLongOrGrow:
             ("{{ 1.5|round(x, 'ceil') }}", 10**9, "round keeps at most 15 digits, not 1000000000"),
             ("{{ x|join('" + "y" * 10_000 + "') }}", ["a"] * 1000, "it grows over 1,000,000 characters"),
             (
-                "{% for i in x %}{% for j in x %}0123456789{% endfor %}{% endfor %}",
+                "{% for i in x %}{% for j in x %}" + "0123456789" * 10 + "{% endfor %}{% endfor %}",
                 [1] * 1000,
                 "it grows over 1,000,000 characters",
             ),
@@ -276,3 +298,63 @@ class TestATemplateCannotRunLongOrGrow:
         with pytest.raises(CannotRender) as error:
             text_of(source, x=value)
         assert str(error.value) == f"template, line 1: {reason}"
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "{% for a in x %}{% for b in x %}{% endfor %}{% endfor %}",
+            "{% for a in x %}{% for b in x %}{% if a|title == b|title %}{% endif %}{% endfor %}{% endfor %}",
+            "{% for a in x %}{% for b in x if b|lower == 'no' %}{% endfor %}{% endfor %}",
+            "{% for a in x %}"
+            + "{% for b in none_of_it %}{% else %}"
+            + "{{ c }}" * 200
+            + "{% endfor %}{% endfor %}",
+            "{% for a in x %}{% if a in x %}{% endif %}{% endfor %}",
+            "{% for a in x %}{% if x == y %}{% endif %}{% endfor %}",
+            "{% for a in x %}{% if a in ('z', x) %}{% endif %}{% endfor %}",
+            "{% for a in x %}{% if t|title %}{% endif %}{% endfor %}",
+            "{% for a in x %}{% if a|truncate(10000, true, t) %}{% endif %}{% endfor %}",
+            "{% for a in x %}{% if t == a %}{% endif %}{% endfor %}",
+            "{% for a in x %}{% if x|join(s) %}{% endif %}{% endfor %}",
+            "{% for a in x %}{% if o|upper %}{% endif %}{% endfor %}",
+            "{% for a in x %}{% if a == '" + "y" * 10_000 + "' %}{% endif %}{% endfor %}",
+        ],
+    )
+    def test_so_what_its_loops_do_is_counted(self, source: str) -> None:
+        items = [str(number) for number in range(1000)]
+        context = {"x": items, "y": [*items], "t": "ab " * 3300, "s": "ab " * 300, "o": {"k": items}}
+        with pytest.raises(CannotRender) as error:
+            text_of(source, **context)
+        assert str(error.value) == f"template, line 1: {TOO_MANY_STEPS}"
+
+    def test_so_all_its_slots_share_what_may_be_done(self) -> None:
+        loop = (
+            "{% for a in x %}{% for b in x %}{% if a|title == b|title %}{% endif %}{% endfor %}{% endfor %}"
+        )
+        html = "<p>Hi {{ name }}</p>" + loop * 600
+        compiled, context = message(html=html, text="-"), {"x": ["a"] * 20}
+        assert compiled.html is not None
+        for render in (compiled.html.render, Spliced(compiled.html.pieces).fill):
+            with pytest.raises(CannotRender, match=r"^template, line 1: it takes more than 200,000 steps"):
+                render(context)
+        with pytest.raises(CannotRender, match=r"^template, line 1: it takes more than 200,000 steps"):
+            shared_values(compiled, letter(x=["a"] * 20))
+
+    def test_so_a_slot_without_a_loop_counts_what_it_reads(self) -> None:
+        source = "{% if t|title == t|lower %}{% endif %}" * 100
+        with pytest.raises(CannotRender) as error:
+            text_of(source, t="a " * 50_000)
+        assert str(error.value) == f"template, line 1: {TOO_MANY_STEPS}"
+        assert text_of(source, t="a " * 400) == ""
+
+    def test_which_leaves_room_for_a_long_table(self) -> None:
+        cells = "".join(f"<td>{{{{ i.{key}|default('-')|upper }}}}</td>" for key in "abcdefgh")
+        source = "{% for i in x %}<tr>" + cells + "</tr>{% endfor %}"
+        row = {key: f"value {key}" for key in "abcdefgh"}
+        expected = "<tr>" + "".join(f"<td>VALUE {key}</td>" for key in "ABCDEFGH") + "</tr>"
+        assert html_of(source, x=[row] * 1000) == expected * 1000
+
+    def test_and_the_next_recipient_begins_anew(self) -> None:
+        compiled = message(text="{% for i in x %}{% if i|lower == 'b' %}b{% endif %}{% endfor %}").text
+        for _ in range(MAX_STEPS // 1000):
+            assert compiled.render({"x": ["B"] * 1000}) == "b" * 1000

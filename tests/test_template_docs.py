@@ -47,6 +47,7 @@ class TestTheDocument:
             f"{grammar.MAX_LOOP_DEPTH} levels",
             f"{bounds.MAX_LOOP_ITEMS:,} items",
             f"{bounds.MAX_SLOT_CHARACTERS:,} characters",
+            f"{bounds.MAX_STEPS:,} steps",
             f"{bounds.MAX_DIGITS} digits",
         ]
 

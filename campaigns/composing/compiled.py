@@ -10,12 +10,13 @@ from jinja2.meta import find_undeclared_variables
 from markupsafe import escape
 
 from campaigns.composing.attachments import Attachment
-from campaigns.composing.bounds import bounded
+from campaigns.composing.bounds import WORK, Work, bounded
 from campaigns.composing.grammar import HTML, PLAIN, FieldsEnvironment, TemplateRefused, parse
 from campaigns.composing.headers import single_line
 from campaigns.composing.plain_text import plain_text_template
 
 Context = Mapping[str, Any]
+Fill = Callable[[Context, Work], str]
 Tidy = Callable[[str], str]
 
 # what Jinja2 and its filters raise where values do not fit; `truncate` asserts
@@ -36,9 +37,12 @@ class CannotRender(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A gap in a message: an output, an `if` or a `for` at the template's top level."""
+    """A gap in a message: an output, an `if` or a `for` at the template's top level.
 
-    fill: Callable[[Context], str]
+    `fill` takes a recipient's values and what the part may still do for them. It raises CannotRender.
+    """
+
+    fill: Fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,10 @@ class CompiledText:
 
     def render(self, context: Context) -> str:
         """Return the text for one recipient; fields that are missing are left blank. Raises CannotRender."""
-        return "".join(piece if isinstance(piece, str) else piece.fill(context) for piece in self.pieces)
+        work = Work()
+        return "".join(
+            piece if isinstance(piece, str) else piece.fill(context, work) for piece in self.pieces
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +145,7 @@ def _compile(part: str, source: str, environment: FieldsEnvironment, tidy: Tidy)
     return CompiledText(tuple(pieces), frozenset(find_undeclared_variables(tree)))
 
 
-def _filler(node: nodes.Node, environment: FieldsEnvironment, tidy: Tidy) -> Callable[[Context], str]:
+def _filler(node: nodes.Node, environment: FieldsEnvironment, tidy: Tidy) -> Fill:
     if isinstance(node, nodes.Name):
         return _field(node.name, tidy, autoescape=bool(environment.autoescape))
     statement = nodes.Output([node]) if isinstance(node, nodes.Expr) else node
@@ -146,19 +153,19 @@ def _filler(node: nodes.Node, environment: FieldsEnvironment, tidy: Tidy) -> Cal
     tree.set_environment(environment)
     template = Template.from_code(environment, environment.compile(tree), {})
 
-    def fill(context: Context) -> str:
+    def fill(context: Context, work: Work) -> str:
         try:
-            return tidy(bounded(template.generate(context)))
+            return tidy(bounded(template.generate(context, **{WORK: work})))
         except _MISFITS as error:
             raise CannotRender(f"template, line {node.lineno}: {error}") from error
 
     return fill
 
 
-def _field(name: str, tidy: Tidy, *, autoescape: bool) -> Callable[[Context], str]:
+def _field(name: str, tidy: Tidy, *, autoescape: bool) -> Fill:
     """Fill a slot that is just a field, which most are, without starting Jinja2 for it."""
 
-    def fill(context: Context) -> str:
+    def fill(context: Context, _work: Work) -> str:
         value = context.get(name)
         if value is None:
             return ""

@@ -6,6 +6,7 @@ was not given to it. Jinja2's own sandbox alone does not promise that: it runs `
 """
 
 from collections.abc import Iterator, Mapping
+from math import isinf
 from typing import Any
 
 from jinja2 import TemplateSyntaxError, nodes
@@ -17,6 +18,8 @@ from campaigns.composing import bounds
 FILTERS = frozenset(("default", "d", "escape", "e", "join", "first", "last", "length", "round")) | frozenset(
     ("capitalize", "lower", "title", "trim", "truncate", "upper")
 )
+# those that read a text, or a list, from one end to the other
+_READING = frozenset(("capitalize", "e", "escape", "join", "lower", "title", "trim", "truncate", "upper"))
 TESTS = frozenset(("defined", "undefined", "none"))
 LOOP_FIELDS = frozenset(("index", "index0", "first", "last", "length"))
 MAX_LOOP_DEPTH = 2
@@ -96,7 +99,7 @@ class FieldsEnvironment(ImmutableSandboxedEnvironment):
         return self.undefined(obj=obj, name=argument)
 
 
-_ITEMS = " items"  # no template can name a filter with a space
+_ITEMS, _WEIGHED = " items", " weighed"  # no template can name a filter with a space
 
 
 def _blank_for_none(value: Any) -> Any:
@@ -111,7 +114,8 @@ def _environment(*, autoescape: bool) -> FieldsEnvironment:
         finalize=_blank_for_none,
     )
     environment.globals.clear()
-    environment.filters.update({"join": bounds.join, "round": bounds.round_, _ITEMS: bounds.items})
+    environment.filters.update({"join": bounds.join, "round": bounds.round_})
+    environment.filters.update({_ITEMS: bounds.items, _WEIGHED: bounds.weighed})
     environment.tests["none"] = bounds.is_none
     return environment
 
@@ -121,7 +125,7 @@ PLAIN = _environment(autoescape=False)
 
 
 def parse(part: str, source: str, environment: FieldsEnvironment) -> nodes.Template:
-    """Parse `source` and hold it to the allow-list.
+    """Parse `source`, hold it to the allow-list, and have it count its steps.
 
     `part` ("subject", "HTML" or "text") names the template in the error. Raises TemplateRefused.
     """
@@ -133,14 +137,15 @@ def parse(part: str, source: str, environment: FieldsEnvironment) -> nodes.Templ
         tree = environment.parse(source)
     except TemplateSyntaxError as error:
         raise TemplateRefused(part, error.lineno, error.message or "it does not parse") from error
+    except ValueError as error:  # Python reads no longer ones
+        raise TemplateRefused(part, 1, "a number in it has more than 4,300 digits") from error
     except RecursionError as error:
         raise TemplateRefused(part, 1, _TOO_DEEP) from error
     for line, problem in _problems(tree):
         raise TemplateRefused(part, line, problem)
     if sum(1 for _ in tree.find_all(nodes.Node)) > MAX_CONSTRUCTS:
         raise TemplateRefused(part, 1, f"it has more than {MAX_CONSTRUCTS:,} constructs")
-    for loop in tree.find_all(nodes.For):
-        loop.iter = nodes.Filter(loop.iter, _ITEMS, [], [], None, None, lineno=loop.lineno)
+    _count_steps(tree)
     tree.set_environment(environment)
     return tree
 
@@ -149,17 +154,17 @@ _TOO_DEEP = f"it is nested more than {MAX_NESTING} deep"
 
 
 def _problems(
-    node: nodes.Node, *, line: int = 1, loops: int = 0, depth: int = 0
+    node: nodes.Node, *, within: nodes.Node | None = None, line: int = 1, loops: int = 0, depth: int = 0
 ) -> Iterator[tuple[int, str]]:
     """Yield the line and the words of what is not allowed, in the order of the text."""
     line = node.lineno or _line_inside(node) or line
-    problem = _TOO_DEEP if depth > MAX_NESTING else _problem(node, loops)
+    problem = _TOO_DEEP if depth > MAX_NESTING else _problem(node, within, loops)
     if problem:
         yield line, problem
         return
     inside = loops + isinstance(node, nodes.For)
     for child in node.iter_child_nodes():
-        yield from _problems(child, line=line, loops=inside, depth=depth + 1)
+        yield from _problems(child, within=node, line=line, loops=inside, depth=depth + 1)
 
 
 def _line_inside(node: nodes.Node) -> int:
@@ -167,19 +172,23 @@ def _line_inside(node: nodes.Node) -> int:
     return next((child.lineno for child in node.iter_child_nodes() if child.lineno), 0)
 
 
-def _problem(node: nodes.Node, loops: int) -> str | None:
+def _problem(node: nodes.Node, within: nodes.Node | None, loops: int) -> str | None:
     if not isinstance(node, _ALLOWED):
         for kind, advice in _INSTEAD.items():
             if isinstance(node, kind):
                 return advice
         return f"the construct {type(node).__name__} is not available in e-mail templates"
     match node:
+        case nodes.Const(value=float(value)) if isinf(value):
+            return "a number is too large; put it into a field"
         case nodes.Name(name="self"):
             return "'self' is not a field"
         case nodes.Filter(name=name) if name not in FILTERS:
             return f"there is no filter {name!r} here; available: {', '.join(sorted(FILTERS))}"
         case nodes.Test(name=name) if name not in TESTS:
             return f"there is no test {name!r} here; available: {', '.join(sorted(TESTS))}"
+        case nodes.List() | nodes.Tuple(ctx="load") if not _is_searched(within):
+            return _LIST
         case nodes.For() if loops >= MAX_LOOP_DEPTH:
             return f"loops may be nested {MAX_LOOP_DEPTH} deep"
         case nodes.For(iter=iterated) if not isinstance(iterated, nodes.Name | nodes.Getattr | nodes.Getitem):
@@ -191,3 +200,73 @@ def _problem(node: nodes.Node, loops: int) -> str | None:
         case nodes.Getitem(arg=argument) if not isinstance(argument, nodes.Const | nodes.Slice):
             return "a key is written out, such as {{ order['id'] }}"
     return None
+
+
+_LIST = (
+    "a list is written only behind 'in', as in {% if plan in ('pro', 'plus') %}; "
+    "write values one after the other, {{ a }}, {{ b }}, or put the list into a field"
+)
+
+
+def _is_searched(within: nodes.Node | None) -> bool:
+    return isinstance(within, nodes.Operand) and within.op in ("in", "notin")
+
+
+# --- Steps
+
+
+def _count_steps(tree: nodes.Template) -> None:
+    """Have loops, and what reads whole values, say how much they do; `bounds` stops them."""
+    loops = [(loop, _steps_inside(loop)) for loop in tree.find_all(nodes.For)]
+    comparisons = list(tree.find_all(nodes.Compare))
+    readers = [each for each in tree.find_all(nodes.Filter) if each.name in _READING]
+    for loop, steps in loops:
+        loop.iter = _filtered(loop.iter, _ITEMS, nodes.Const(steps))
+    for comparison in comparisons:
+        if not _is_short(comparison):
+            comparison.expr = _weighed(comparison.expr)
+            for operand in comparison.ops:
+                operand.expr = _weighed(operand.expr)
+    for reader in readers:
+        reader.node = _weighed(reader.node) if reader.node else None
+        reader.args = [_weighed(argument) for argument in reader.args]
+
+
+def _steps_inside(loop: nodes.For) -> int:
+    """Return how many steps one item takes, those of loops inside apart."""
+    return 1 + sum(_steps(child) for child in loop.iter_child_nodes())
+
+
+def _steps(node: nodes.Node) -> int:
+    if isinstance(node, nodes.For):
+        return 1
+    text = node.value if isinstance(node, nodes.Const) and isinstance(node.value, str) else ""
+    within = sum(_steps(child) for child in node.iter_child_nodes())
+    return 1 + len(text) // bounds.CHARACTERS_A_STEP + within
+
+
+def _is_short(comparison: nodes.Compare) -> bool:
+    """Say whether only one value is compared with constants, which is over at its first difference."""
+    operands = [comparison.expr]
+    for operand in comparison.ops:
+        if isinstance(operand.expr, nodes.List | nodes.Tuple):
+            operands += operand.expr.items
+        elif operand.op in ("in", "notin"):
+            return False
+        else:
+            operands.append(operand.expr)
+    return sum(not isinstance(each, nodes.Const) for each in operands) <= 1
+
+
+def _weighed(expression: nodes.Expr) -> nodes.Expr:
+    """Have an expression counted by the length of its value; a constant's is known."""
+    if isinstance(expression, nodes.Const):
+        return expression
+    if isinstance(expression, nodes.List | nodes.Tuple):
+        expression.items = [_weighed(item) for item in expression.items]
+        return expression
+    return _filtered(expression, _WEIGHED)
+
+
+def _filtered(expression: nodes.Node, name: str, *arguments: nodes.Expr) -> nodes.Filter:
+    return nodes.Filter(expression, name, list(arguments), [], None, None, lineno=expression.lineno)

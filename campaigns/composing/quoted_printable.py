@@ -8,6 +8,7 @@ import re
 from binascii import b2a_qp
 from collections.abc import Iterator, Sequence
 
+from campaigns.composing.bounds import Work
 from campaigns.composing.compiled import Context, Slot
 
 LINE = 75  # of 76 characters a line: one is left for the "=" of a soft break
@@ -42,9 +43,9 @@ class Spliced:
 
     def fill(self, context: Context) -> bytes:
         """Return the lines for one recipient, the last one without its end. Raises CannotRender."""
-        pieces = self._pieces.copy()
+        pieces, work = self._pieces.copy(), Work()
         for position, slot in self._slots:
-            value = slot.fill(context)
+            value = slot.fill(context, work)
             pieces[position] = value.encode("ascii") if _AS_IT_IS.fullmatch(value) else quoted(value)
         return b"".join(pieces)
 

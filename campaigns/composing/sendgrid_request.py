@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from campaigns.composing.attachments import Attachment, request_part
+from campaigns.composing.bounds import Work
 from campaigns.composing.compiled import CompiledMessage, CompiledText, Slot
 from campaigns.composing.headers import single_line
 from campaigns.composing.letters import Letter, Rendered, personal_headers
@@ -71,11 +72,19 @@ def _parts(message: CompiledMessage) -> tuple[CompiledText, ...]:
 
 
 def _slots(message: CompiledMessage) -> list[Slot]:
-    return [piece for part in _parts(message) for piece in part.pieces if isinstance(piece, Slot)]
+    return [slot for part in _parts(message) for slot in _slots_of(part)]
+
+
+def _slots_of(part: CompiledText) -> list[Slot]:
+    return [piece for piece in part.pieces if isinstance(piece, Slot)]
 
 
 def _values(message: CompiledMessage, letter: Letter) -> list[str]:
-    return [slot.fill(letter.context) for slot in _slots(message)]
+    filled: list[str] = []
+    for part in _parts(message):
+        work = Work()
+        filled += [slot.fill(letter.context, work) for slot in _slots_of(part)]
+    return filled
 
 
 def _tagged(text: CompiledText, tags: Iterator[str]) -> str:
