@@ -11,7 +11,7 @@ from markupsafe import escape
 
 from campaigns.composing.attachments import Attachment
 from campaigns.composing.bounds import WORK, Work, bounded
-from campaigns.composing.grammar import HTML, PLAIN, FieldsEnvironment, TemplateRefused, parse
+from campaigns.composing.grammar import HTML, PLAIN, FieldsEnvironment, TemplateRefused, counts_steps, parse
 from campaigns.composing.headers import single_line
 from campaigns.composing.plain_text import plain_text_template
 
@@ -151,11 +151,13 @@ def _filler(node: nodes.Node, environment: FieldsEnvironment, tidy: Tidy) -> Fil
     statement = nodes.Output([node]) if isinstance(node, nodes.Expr) else node
     tree = nodes.Template([statement], lineno=1)
     tree.set_environment(environment)
+    counts = counts_steps(tree)
     template = Template.from_code(environment, environment.compile(tree), {})
 
     def fill(context: Context, work: Work) -> str:
+        values = {**context, WORK: work} if counts else context
         try:
-            return tidy(bounded(template.generate(context, **{WORK: work})))
+            return tidy(bounded(template.generate(values)))
         except _MISFITS as error:
             raise CannotRender(f"template, line {node.lineno}: {error}") from error
 

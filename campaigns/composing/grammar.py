@@ -100,6 +100,7 @@ class FieldsEnvironment(ImmutableSandboxedEnvironment):
 
 
 _ITEMS, _WEIGHED = " items", " weighed"  # no template can name a filter with a space
+_COUNTING = frozenset((_ITEMS, _WEIGHED, "join"))
 
 
 def _blank_for_none(value: Any) -> Any:
@@ -213,6 +214,11 @@ def _is_searched(within: nodes.Node | None) -> bool:
 
 
 # --- Steps
+
+
+def counts_steps(tree: nodes.Template) -> bool:
+    """Say whether anything in it, as `parse` returned it, counts its steps."""
+    return any(each.name in _COUNTING for each in tree.find_all(nodes.Filter))
 
 
 def _count_steps(tree: nodes.Template) -> None:
