@@ -50,8 +50,9 @@ def _plan(now: datetime, horizon: datetime) -> int:
         busy = set(TaskRun.objects.filter(task__in=tasks, state__in=OPEN).values_list("task_id", flat=True))
         for task in tasks:
             try:
-                _take(task, task.pk in busy, now)
-            except (ValueError, KeyError, TypeError) as error:
+                with transaction.atomic():  # so that what one task meets is not the end of all the others
+                    _take(task, task.pk in busy, now)
+            except Exception as error:
                 logger.exception("task %s cannot be read", task.pk)
                 _set_aside(task, f"It cannot be read: {error!r}", now)
     return len(tasks)

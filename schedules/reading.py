@@ -91,14 +91,15 @@ class _Reader:
             if not isinstance(value, str) or len(value) < len("2026-05-31T09:00"):
                 raise ValueError
             read = datetime.fromisoformat(value).replace(microsecond=0)
-            if read.year not in range(FIRST_YEAR, LAST_YEAR + 1):
+            at = read.astimezone(UTC) if read.tzinfo else instant(read, zone)
+            if at.year not in range(FIRST_YEAR, LAST_YEAR + 1):
                 raise ValueError
-            return (read.astimezone(UTC), None) if read.tzinfo else (instant(read, zone), read)
+            return at, None if read.tzinfo else read
         except (ValueError, OverflowError):
             self.refuse(
                 field,
                 "Write it like 2026-05-31T09:00:00+05:30, or without the offset for a local time; "
-                f"years {FIRST_YEAR} to {LAST_YEAR}.",
+                f"years {FIRST_YEAR} to {LAST_YEAR} in UTC.",
             )
             return None, None
 
@@ -119,9 +120,35 @@ def read(given: Any, *, now: datetime, default_timezone: str) -> Recurrence:
 
 
 def restore(stored: Mapping[str, Any]) -> Recurrence:
-    """Return the recurrence that `write` made this of; it may lie in the past."""
-    start = datetime.fromisoformat(stored.get("start") or stored["at"])
-    return _read(stored, now=start, default_timezone="UTC")
+    """Return the recurrence that `write` made this of; it may lie in the past.
+
+    Nothing is judged again: a rule that has changed since must not make a stored row unreadable. What `write`
+    did not make raises whatever it meets: KeyError, ValueError, TypeError, and the like.
+    """
+    kind, zone = Kind(stored["kind"]), stored["timezone"]
+    if kind is Kind.ONCE:
+        at = datetime.fromisoformat(stored["at"])
+        start = at.astimezone(UTC) if at.tzinfo else instant(at, zone)
+        return Recurrence(kind=kind, timezone=zone, start=start, wanted=None if at.tzinfo else at)
+    return Recurrence(
+        kind=kind,
+        timezone=zone,
+        start=datetime.fromisoformat(stored["start"]).astimezone(UTC),
+        times=tuple(time.fromisoformat(each) for each in stored.get("times", ())),
+        weekdays=tuple(WEEKDAYS.index(each) for each in stored.get("weekdays", ())),
+        month_days=tuple(-1 if day == LAST_DAY else day for day in stored.get("month_days", ())),
+        months=tuple(stored.get("months", ())),
+        every=stored.get("every", 1),
+        cron=stored.get("cron", ""),
+        interval=timedelta(seconds=stored.get("interval_seconds", 0)),
+        until=_restored(stored.get("until")),
+        count=stored.get("count"),
+        ends_at=_restored(stored.get("ends_at")),
+    )
+
+
+def _restored(moment: str | None) -> datetime | None:
+    return datetime.fromisoformat(moment).astimezone(UTC) if moment else None
 
 
 def write(recurrence: Recurrence) -> dict[str, Any]:

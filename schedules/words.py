@@ -1,18 +1,23 @@
 """A recurrence in words: one sentence, the next moments, and what the clocks do to them."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
 from campaigns.moments import local
-from schedules.reading import WEEKDAYS
+from schedules.reading import WEEKDAYS, restore
 from schedules.recurrence import Kind, Occurrence, Recurrence, follows_the_clock
+
+logger = logging.getLogger(__name__)
 
 MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
           "November", "December")  # fmt: skip
+UNREADABLE = "It cannot be read; give it anew."
 _UNITS = {Kind.DAILY: "day", Kind.WEEKLY: "week", Kind.MONTHLY: "month", Kind.YEARLY: "year"}
 _SPANS = ((24 * 3600, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
@@ -34,6 +39,24 @@ def sentence(recurrence: Recurrence, *, now: datetime) -> str:
 def upcoming(recurrence: Recurrence, *, now: datetime, at_most: int = 10) -> list[Shown]:
     """Return the next moments after `now`."""
     return [shown(recurrence, each) for each in recurrence.upcoming(after=now, at_most=at_most)]
+
+
+def sentence_of(stored: Mapping[str, Any], *, now: datetime) -> str:
+    """Say when a stored recurrence happens; UNREADABLE instead of raising, whatever stands in the row."""
+    try:
+        return sentence(restore(stored), now=now)
+    except Exception:  # one row that nobody can read keeps no list from being shown
+        logger.exception("a stored recurrence cannot be read")
+        return UNREADABLE
+
+
+def upcoming_of(stored: Mapping[str, Any], *, now: datetime, at_most: int = 10) -> list[Shown]:
+    """Return the next moments of a stored recurrence; none of one that cannot be read."""
+    try:
+        return upcoming(restore(stored), now=now, at_most=at_most)
+    except Exception:  # as above
+        logger.exception("a stored recurrence cannot be read")
+        return []
 
 
 def shown(recurrence: Recurrence, occurrence: Occurrence) -> Shown:

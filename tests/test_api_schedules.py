@@ -178,6 +178,14 @@ class TestPauseAndResume:
         assert Campaign.objects.get().ledger_size == 1
 
 
+class TestUnreadable:
+    def test_is_listed_all_the_same(self, mine: APIClient) -> None:
+        odd = make(mine)
+        Schedule.objects.filter(id=odd).update(recurrence={"kind": "daily"})
+        (row,) = mine.get(path_of("schedules")).json()["results"]
+        assert (row["sentence"], row["next_runs"]) == ("It cannot be read; give it anew.", [])
+
+
 class TestPreview:
     def test_says_it_in_words_with_the_next_ten(self, mine: APIClient) -> None:
         answer = mine.post(path_of("schedules") + "preview/", {"recurrence": DAILY})

@@ -127,6 +127,34 @@ class TestCreate:
         assert list(faults(mine.post(path_of("tasks"), {**MAIL, **given}))) == [field]
         assert not Task.objects.exists()
 
+    @pytest.mark.parametrize(
+        ("when", "field"),
+        [
+            ({"at": "2100-12-31T23:59:59-05:00"}, "when.at"),
+            ({"at": "2100-12-31T23:59:59", "timezone": "Pacific/Honolulu"}, "when.at"),
+            (
+                {"recurrence": {**DAILY["recurrence"], "timezone": "Pacific/Honolulu",
+                                "until": "2100-12-31T23:59:59"}},
+                "when.recurrence.until",
+            ),
+        ],
+    )  # fmt: skip
+    def test_refuses_what_lies_beyond_the_last_year_in_utc(
+        self, mine: APIClient, when: Any, field: str
+    ) -> None:
+        refused = faults(mine.post(path_of("tasks"), {**MAIL, "when": when}))
+        assert list(refused) == [field]
+        assert not Task.objects.exists()
+
+    def test_is_listed_with_one_that_cannot_be_read(self, mine: APIClient) -> None:
+        odd = make(mine, when=DAILY)
+        Task.objects.filter(id=odd).update(recurrence={"timezone": 3})
+        good = make(mine)
+        listed = mine.get(path_of("tasks"))
+        assert listed.status_code == 200
+        said = {row["id"]: row["sentence"] for row in listed.json()["results"]}
+        assert said == {odd: "It cannot be read; give it anew.", good: "At once"}
+
     def test_makes_one_of_a_request_that_is_repeated(self, mine: APIClient) -> None:
         for _ in range(2):
             assert mine.post(path_of("tasks"), MAIL, headers={"Idempotency-Key": "1"}).status_code == 201

@@ -201,6 +201,26 @@ def recurrences(draw: st.DrawFn) -> Recurrence:
     return read(**given)
 
 
+FARTHEST = ["Pacific/Kiritimati", "Pacific/Honolulu", "Asia/Kolkata", "UTC", "Etc/GMT+12"]
+
+
+@st.composite
+def at_the_bounds(draw: st.DrawFn) -> dict[str, Any]:
+    """What somebody might write within two days of the first year or the last, locally or with an offset."""
+    edge = draw(st.sampled_from([datetime(2000, 1, 1), datetime(2100, 12, 31, 23, 59, 59)]))  # noqa: DTZ001
+    moment = (edge + timedelta(hours=draw(st.integers(-30, 30)))).isoformat()
+    moment += draw(st.sampled_from(["", "Z", "+14:00", "-12:00"]))
+    given: dict[str, Any] = {"timezone": draw(st.sampled_from(FARTHEST))}
+    kinds = [("once", "at"), ("daily", "start"), ("daily", "until"), ("interval", "start"), ("cron", "until")]
+    kind, field = draw(st.sampled_from(kinds))
+    own: dict[str, Any] = {
+        "daily": {"times": ["09:00"]},
+        "interval": {"interval_seconds": 60},
+        "cron": {"cron": "0 9 * * *"},
+    }
+    return {**given, "kind": kind, field: moment, **own.get(kind, {})}
+
+
 moments_in_time = st.datetimes(datetime(2026, 1, 1), datetime(2037, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 
 
@@ -220,6 +240,15 @@ class TestAnyRecurrence:
     @given(recurrences())
     def test_comes_back_from_the_database_as_it_was(self, recurrence: Recurrence) -> None:
         assert reading.restore(reading.write(recurrence)) == recurrence
+
+    @given(at_the_bounds())
+    def test_comes_back_at_the_bounds_too_or_is_refused(self, asked: dict[str, Any]) -> None:
+        try:
+            recurrence = read(now=datetime(1999, 12, 1, tzinfo=UTC), **asked)
+        except RecurrenceRefused:
+            return
+        assert reading.restore(reading.write(recurrence)) == recurrence
+        assert recurrence.next(after=datetime(1999, 12, 1, tzinfo=UTC)) is not None
 
     @given(recurrences())
     def test_has_words(self, recurrence: Recurrence) -> None:

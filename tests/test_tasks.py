@@ -133,6 +133,16 @@ class TestSweep:
             "skipped",
         ]
 
+    def test_sets_one_aside_that_cannot_be_read_and_runs_all_the_others(self) -> None:
+        odd, good = make(recurrence=DAILY), make(recurrence=DAILY)
+        Task.objects.filter(id=odd.pk).update(recurrence={"kind": "weekly"}, next_run_at=NINE)
+        assert queueing.sweep(now=NINE) == 2
+        odd.refresh_from_db()
+        assert (odd.next_run_at, odd.paused_at) == (None, NINE)
+        assert odd.pause_note.startswith("It cannot be read: ")
+        assert run_of(good).state == "queued"
+        assert queueing.sweep(now=NINE) == 0
+
     def test_ends_with_a_one_off(self) -> None:
         task = make(recurrence={"kind": "once", "at": "2026-05-04T09:00:00"})
         queueing.sweep(now=NINE)

@@ -87,7 +87,7 @@ class ScheduleAdmin(Checked, Large, Operated, ModelAdmin[Schedule]):
         return format_html(
             '<span class="mailer-title">{}</span><span class="mailer-sub">{}</span>',
             str(schedule),
-            words.sentence(schedule.when, now=timezone.now()),
+            words.sentence_of(schedule.recurrence, now=timezone.now()),
         )
 
     @admin.display(description="next run", ordering="next_run_at")
@@ -119,9 +119,9 @@ class ScheduleAdmin(Checked, Large, Operated, ModelAdmin[Schedule]):
         runs = row.runs.select_related("delivery")[:SHOWN]
         return {
             "state": label(str(row.state)),
-            "sentence": words.sentence(row.when, now=now),
+            "sentence": words.sentence_of(row.recurrence, now=now),
             "note": row.pause_note,
-            "moments": words.upcoming(row.when, now=now, at_most=SHOWN) if row.next_run_at else [],
+            "moments": words.upcoming_of(row.recurrence, now=now, at_most=SHOWN) if row.next_run_at else [],
             "runs": [(run.scheduled_for, label(outcomes.of_run(run)), run.reason) for run in runs],
         }
 

@@ -139,12 +139,14 @@ class TaskAdmin(Checked, Large, Operated, ModelAdmin[Task]):
 
     def panel(self, row: Task) -> dict[str, Any]:
         """Return the status, the next moments and the last runs."""
-        now, when = timezone.now(), row.when
+        now, stored = timezone.now(), row.recurrence
         return {
             "state": label("paused" if row.paused_at else row.status),
             "sentence": _sentence(row),
             "note": row.pause_note or row.last_error,
-            "moments": words.upcoming(when, now=now, at_most=SHOWN) if when and row.next_run_at else [],
+            "moments": words.upcoming_of(stored, now=now, at_most=SHOWN)
+            if stored and row.next_run_at
+            else [],
             "runs": [(run.scheduled_for, label(run.state), _came_to(run)) for run in row.runs.all()[:SHOWN]],
         }
 
@@ -175,7 +177,7 @@ def _did(row: object, words_of_it: str) -> str:
 
 
 def _sentence(task: Task) -> str:
-    return words.sentence(task.when, now=timezone.now()) if task.when else "At once"
+    return words.sentence_of(task.recurrence, now=timezone.now()) if task.recurrence else "At once"
 
 
 def _came_to(run: TaskRun) -> str:

@@ -71,7 +71,7 @@ class OwnScheduleSerializer(RowSerializer[Schedule]):
 
     def get_sentence(self, schedule: Schedule) -> str:
         """Say it in one sentence."""
-        return words.sentence(schedule.when, now=timezone.now())
+        return words.sentence_of(schedule.recurrence, now=timezone.now())
 
     @extend_schema_field(MomentSerializer(many=True))
     def get_next_runs(self, schedule: Schedule) -> list[dict[str, Any]]:
@@ -79,7 +79,7 @@ class OwnScheduleSerializer(RowSerializer[Schedule]):
         if schedule.next_run_at is None:
             return []
         before = schedule.next_run_at - timedelta(microseconds=1)
-        found = words.upcoming(schedule.when, now=before, at_most=FEW)
+        found = words.upcoming_of(schedule.recurrence, now=before, at_most=FEW)
         return [MomentSerializer(each).data for each in found]
 
     def create(self, validated_data: dict[str, Any]) -> Schedule:

@@ -139,7 +139,7 @@ class TaskSerializer(RowSerializer[Task]):
 
     def get_sentence(self, task: Task) -> str:
         """Say when in one sentence."""
-        return words.sentence(task.when, now=timezone.now()) if task.when else "At once"
+        return words.sentence_of(task.recurrence, now=timezone.now()) if task.recurrence else "At once"
 
     def create(self, validated_data: dict[str, Any]) -> Task:
         """Store a task of the user who asks."""

@@ -88,8 +88,8 @@ class Task(models.Model):
         """When it runs, as the API takes it: "now", {"at": ...} or {"recurrence": {...}}."""
         if not self.recurrence:
             return "now"
-        if self.recurrence["kind"] == Kind.ONCE:
-            return {"at": self.recurrence["at"], "timezone": self.recurrence["timezone"]}
+        if self.recurrence.get("kind") == Kind.ONCE:
+            return {name: self.recurrence.get(name) for name in ("at", "timezone")}
         return {"recurrence": self.recurrence}
 
 
