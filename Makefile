@@ -41,7 +41,7 @@ clean:  ## Delete the local services' data and settings (.local)
 JOBS ?= auto
 .PHONY: test
 test: .venv/.tests-stamp  ## Run the tests against real PostgreSQL, Valkey and workers (ARGS="-k word", JOBS=1)
-	@exec $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	@exec $(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile $(ARGS)
 
 # Checks that load Django but talk to no service.
 OFFLINE := SECRET_KEY=lint DATABASE_URL=postgres://nobody@127.0.0.1:1/nothing LOCAL_DIR=/nonexistent
