@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from django.db import connection
+from django.db.models.functions import Lower
 
 from campaigns.models import Audience, DeliveryLog, Recipient
 
@@ -11,7 +12,8 @@ AUDIENCE = "Users with schedules"
 
 def audience() -> Audience:
     """Return the audience of users, made when it is needed first."""
-    found = Audience.objects.filter(name__iexact=AUDIENCE).first()
+    # lower-cased as its unique constraint does it, where nothing that only looks alike is the same
+    found = Audience.objects.alias(lower=Lower("name")).filter(lower=AUDIENCE.lower()).first()
     return (
         found
         or Audience.objects.get_or_create(

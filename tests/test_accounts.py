@@ -2,17 +2,28 @@
 
 import re
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
 from django.core import mail
 from django.core.cache import cache
+from django.core.management import CommandError, call_command
 from django.test import Client
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
-from campaigns.models import Campaign, Decision, DeliveryLog, OutboundEmail, OutboundRecipient, Settlement
+from campaigns.models import (
+    Audience,
+    Campaign,
+    Decision,
+    DeliveryLog,
+    OutboundEmail,
+    OutboundRecipient,
+    Settlement,
+)
+from schedules import mirrors
 from tests.api_helpers import API, PASSWORD, client_of, faults, problem
 from tests.campaign_helpers import clock, started
 from users import accounts
@@ -94,6 +105,59 @@ class TestRegister:
     def test_is_throttled(self) -> None:
         statuses = [post(REGISTER, {}).status_code for _ in range(21)]
         assert statuses == [400] * 20 + [429]
+
+
+@pytest.mark.parametrize("email", ["adm\u0131n@example.com", "\u017fam@example.com", "a@localhost", "a@b.c"])
+class TestBadAddress:
+    """A dotless i and a long s are I and S in upper case: they looked like somebody else's address."""
+
+    def test_locks_nobody_out(self, email: str) -> None:
+        for name in ("admin", "sam"):
+            User.objects.create_user(f"{name}@example.com", PASSWORD)
+        # as if it had been stored before addresses were held to the rules
+        User.objects.bulk_create([User(email=email)])
+        for name in ("admin", "sam"):
+            answer = post(TOKEN, {"email": f"{name.upper()}@example.com", "password": PASSWORD})
+            assert answer.status_code == 200
+            post(RESET, {"email": f"{name}@example.com"})
+        assert [each.to for each in mail.outbox] == [["admin@example.com"], ["sam@example.com"]]
+
+    def test_is_refused_wherever_accounts_are_made_or_changed(
+        self, api: APIClient, asha: User, email: str
+    ) -> None:
+        before = set(User.objects.values_list("email", flat=True))
+        address = f"{USERS}{asha.pk}/"
+        assert faults(post(REGISTER, {"email": email, "password": PASSWORD})).keys() == {"email"}
+        assert faults(post(USERS, {"email": email}, api)).keys() == {"email"}
+        assert faults(api.patch(address, {"email": email})).keys() == {"email"}
+        with pytest.raises(CommandError):
+            call_command("createsuperuser", email=email, interactive=False, stdout=StringIO())
+        assert set(User.objects.values_list("email", flat=True)) == before
+
+    def test_is_refused_by_the_admin(self, admin_client: Client, asha: User, email: str) -> None:
+        new = {"email": email, "timezone": "UTC", "usable_password": "false"}
+        changed = {"email": email, "timezone": "UTC", "is_active": "on"}
+        for address, body in (("add/", new), (f"{asha.pk}/change/", changed)):
+            answer = admin_client.post(f"/admin/users/user/{address}", body)
+            assert list(answer.context["adminform"].form.errors) == ["email"]
+        asha.refresh_from_db()
+        assert asha.email == "asha@example.com"
+
+
+class TestInternationalAddress:
+    def test_is_stored_and_found_as_it_is_mailed_to(self, api: APIClient) -> None:
+        made = post(REGISTER, {"email": "asha@ex\u00e4mple.com", "password": PASSWORD})
+        assert made.json()["email"] == "asha@xn--exmple-cua.com"
+        for email in ("asha@EX\u00c4MPLE.com", "asha@xn--exmple-cua.com"):
+            assert post(TOKEN, {"email": email, "password": PASSWORD}).status_code == 200
+            assert faults(post(USERS, {"email": email}, api)).keys() == {"email"}
+
+
+class TestMirroredAudience:
+    def test_is_not_taken_for_one_that_looks_alike(self, db: None) -> None:
+        other = Audience.objects.create(name="U\u017fers with schedules")
+        assert mirrors.audience().pk != other.pk
+        assert mirrors.audience() == mirrors.audience()
 
 
 class TestSignOut:

@@ -19,6 +19,7 @@ from django.utils.crypto import get_random_string
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_decode, urlsafe_base64_encode
 
+from users.addresses import BadAddress, parse_address, trim
 from users.models import EndedToken, User
 
 logger = logging.getLogger(__name__)
@@ -45,9 +46,9 @@ class BadResetLink(Exception):
 def create(email: str, password: str = "", **fields: Any) -> User:
     """Store an account; without a password nobody can sign in before it was reset.
 
-    Raises AddressTaken, and ValidationError for a password that is too weak.
+    Raises AddressTaken, BadAddress, and ValidationError for a password that is too weak.
     """
-    user = User(email=User.objects.normalize_email(email), **fields)
+    user = User(email=parse_address(trim(email)), **fields)
     if password:
         validate_password(password, user)
     user.set_password(password or get_random_string(40))
@@ -55,9 +56,9 @@ def create(email: str, password: str = "", **fields: Any) -> User:
 
 
 def change(user: User, *, password: str = "", **fields: Any) -> User:
-    """Change an account. Raises AddressTaken, ValidationError."""
+    """Change an account. Raises AddressTaken, BadAddress, ValidationError."""
     for name, value in fields.items():
-        setattr(user, name, User.objects.normalize_email(value) if name == "email" else value)
+        setattr(user, name, parse_address(trim(value)) if name == "email" else value)
     if password:
         validate_password(password, user)
         user.set_password(password)
@@ -100,7 +101,7 @@ def forget_old_tokens(*, now: datetime) -> int:
 
 def send_reset_link(email: str) -> None:
     """Mail a link with which to set a new password, if there is such an account; says nothing either way."""
-    user = User.objects.filter(email__iexact=email, is_active=True).first()
+    user = User.objects.with_address(email).filter(is_active=True).first()
     if user is None or not user.has_usable_password() or _had_one_a_moment_ago(user):
         return
     try:
@@ -163,6 +164,7 @@ def _of_link(uid: str) -> User | None:
 
 __all__ = [
     "AddressTaken",
+    "BadAddress",
     "BadResetLink",
     "LastSuperuser",
     "TokenEnded",

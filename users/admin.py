@@ -1,6 +1,6 @@
 """Operators and users in the admin."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import available_timezones
 
 from django import forms
@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.http import HttpRequest
 
+from users.addresses import BadAddress, parse_address, trim
 from users.admin_theme import (
     AdminPasswordChangeForm,
     AdminUserCreationForm,
@@ -52,19 +53,30 @@ class ChoosesTimezone:
         )
 
 
-class UserAddForm(AdminUserCreationForm[User]):
+class HasAddress(forms.ModelForm[User] if TYPE_CHECKING else object):  # type: ignore[misc]  # a mixin
+    """For a form of an account: its address is held to the rules of those that are mailed to."""
+
+    def clean_email(self) -> str:
+        """Return the address as it is stored; refuse one that is taken, however it is capitalised."""
+        try:
+            email = parse_address(trim(self.cleaned_data["email"]))
+        except BadAddress as bad:
+            raise ValidationError(str(bad)) from bad
+        if User.objects.with_address(email).exclude(pk=self.instance.pk).exists():
+            raise ValidationError("A user with this e-mail address exists already.")
+        return email
+
+
+class UserAddForm(HasAddress, AdminUserCreationForm[User]):
     """A new account: the address, and a password or none."""
 
     class Meta:
         model = User
         fields = ("email", "name", "timezone")
 
-    def clean_email(self) -> str:
-        """Refuse an address that is taken, however it is capitalised."""
-        email: str = self.cleaned_data["email"]
-        if User.objects.filter(email__iexact=email).exists():
-            raise ValidationError("A user with this e-mail address exists already.")
-        return email
+
+class ChangeForm(HasAddress, UserChangeForm[User]):
+    """An account that there is."""
 
 
 def _is_superuser(request: HttpRequest) -> bool:
@@ -79,7 +91,7 @@ class UserAdmin(ChoosesTimezone, ThemedUserAdmin[User]):
     operator, who may have more of them.
     """
 
-    form = UserChangeForm[User]
+    form = ChangeForm
     add_form = UserAddForm
     change_password_form = AdminPasswordChangeForm
     list_display = ("email", "name", "is_staff", "is_active", "last_login")

@@ -6,7 +6,7 @@ from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from users.accounts import AddressTaken, BadResetLink, LastSuperuser
+from users.accounts import AddressTaken, BadAddress, BadResetLink, LastSuperuser
 
 
 class Conflict(APIException):
@@ -28,6 +28,8 @@ def _translated(exc: Exception) -> Exception:
     match exc:
         case AddressTaken():
             return ValidationError({"email": ["A user with this e-mail address exists already."]}, "unique")
+        case BadAddress():
+            return ValidationError({"email": [str(exc)]}, "invalid")
         case BadResetLink():
             return ValidationError(
                 {"token": ["The link is too old, was used, or is not complete; ask for a new one."]},

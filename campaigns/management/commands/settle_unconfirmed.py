@@ -65,7 +65,7 @@ class Command(BaseCommand):
 
 
 def _operator(email: str) -> User:
-    user = User.objects.filter(email__iexact=email).first()
+    user = User.objects.with_address(email).first()
     if user is None:
         raise CommandError(f"--by: there is no account {email}.")
     if not actions.may_settle(user):
