@@ -132,18 +132,29 @@ class TestDecide:
         answer = api.post(path_of("emails", mail_id, "decide/"), {"decision": decision})
         assert answer.json()["status"] == status
 
-    @pytest.mark.parametrize("decisions", [["send_again"], ["give_up", "retry"]])
     def test_is_the_last_word_on_what_was_in_doubt(
-        self, api: APIClient, smtp: SmtpServer, smtp_line: Line, decisions: list[str]
+        self, api: APIClient, smtp: SmtpServer, smtp_line: Line
     ) -> None:
         mail_id = send(api, recipient_list=["ben@example.com"]).json()["id"]
         OutboundRecipient.objects.update(status="unconfirmed", doubts=1)
         OutboundEmail.objects.update(status="unconfirmed")
-        for decision in decisions:
-            api.post(path_of("emails", mail_id, "decide/"), {"decision": decision})
+        api.post(path_of("emails", mail_id, "decide/"), {"decision": "send_again"})
         smtp.rcpt = {"ben@example.com": "550 5.1.1 no such user"}
         outbound.post(mail_id, owner="a test", line=smtp_line)
         assert api.get(path_of("emails", mail_id)).json()["status"] == "failed"
+
+    def test_tries_nobody_again_to_whom_it_may_have_arrived(self, api: APIClient, smtp: SmtpServer) -> None:
+        mail_id = send(api, recipient_list=["asha@example.com", "ben@example.com"]).json()["id"]
+        OutboundRecipient.objects.update(status="failed")
+        OutboundRecipient.objects.filter(email="ben@example.com").update(status="unconfirmed", doubts=1)
+        OutboundEmail.objects.update(status="unconfirmed")
+        address = path_of("emails", mail_id, "decide/")
+        api.post(address, {"decision": "give_up"})
+        assert api.post(address, {"decision": "retry"}).status_code == 200
+        statuses = OutboundRecipient.objects.order_by("email").values_list("status", flat=True)
+        assert list(statuses) == ["pending", "failed"]
+        assert problem(api.post(address, {"decision": "retry"}), 409)["code"] == "nothing_to_decide"
+        assert smtp.recipients == []
 
     def test_is_refused_where_there_is_nothing_to_decide(self, api: APIClient) -> None:
         mail_id = send(api).json()["id"]

@@ -139,7 +139,7 @@ class DecisionSerializer(KnownOnly):
 
     decision = serializers.ChoiceField(
         choices=[(verb.value, verb.name) for verb in Verb],
-        help_text="retry: to whom it failed. sent, send_again, give_up: to whom it is unconfirmed.",
+        help_text="retry: to whom it failed, if it cannot have arrived. sent, send_again, give_up: to whom it is unconfirmed.",
     )
     note = serializers.CharField(default="", allow_blank=True, max_length=500)
 

@@ -19,7 +19,7 @@ class Verb(StrEnum):
     """What an operator can do with a mail."""
 
     RETRY = "retry"
-    """Send it once more to those to whom it failed."""
+    """Send it once more to those to whom it failed, unless it was given up in doubt: it may have arrived."""
     SENT = Decision.SENT.value
     """Count what is unconfirmed as sent."""
     SEND_AGAIN = Decision.SEND_AGAIN.value
@@ -45,7 +45,8 @@ def decide(mail_ids: Collection[int], verb: Verb, *, by: User, now: datetime, no
     done = [mail_id for mail_id in sorted(mail_ids) if _decide_one(mail_id, verb, by, now, note)]
     if not done:
         before = _FROM_TO[verb][0]
-        raise NothingToDecide(f"None of these mails has a recipient that is {before.label.lower()}.")
+        but = ", without a doubt" if verb is Verb.RETRY else ""
+        raise NothingToDecide(f"None of these mails has a recipient that is {before.label.lower()}{but}.")
     return done
 
 
@@ -54,6 +55,8 @@ def _decide_one(mail_id: int, verb: Verb, by: User, now: datetime, note: str) ->
     before, after = _FROM_TO[verb]
     mail = OutboundEmail.objects.select_for_update().filter(pk=mail_id, lease_until=None).first()
     recipients = list(mail.recipients.filter(status=before)) if mail else []
+    if verb is Verb.RETRY:
+        recipients = [each for each in recipients if not steps.may_have_arrived(each)]
     if not mail or not recipients:
         return False
     kept = {"decision": verb.value, "by": by.email, "at": now.isoformat(), "note": note}

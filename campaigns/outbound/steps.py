@@ -224,6 +224,12 @@ def is_in_doubt(recipient: OutboundRecipient) -> bool:
     return recipient.doubts > sum(each["decision"] in _DOUBT_SETTLED for each in decisions)
 
 
+def may_have_arrived(recipient: OutboundRecipient) -> bool:
+    """Say whether it left once without an answer, and nobody has taken it upon them to send it again."""
+    decisions: list[dict[str, str]] = recipient.decisions
+    return recipient.doubts > sum(each["decision"] == Decision.SEND_AGAIN for each in decisions)
+
+
 def _lease_end() -> Any:
     return Now() + timedelta(seconds=settings.LEASE_SECONDS)
 
