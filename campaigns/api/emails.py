@@ -139,7 +139,8 @@ class DecisionSerializer(KnownOnly):
 
     decision = serializers.ChoiceField(
         choices=[(verb.value, verb.name) for verb in Verb],
-        help_text="retry: to whom it failed, if it cannot have arrived. sent, send_again, give_up: to whom it is unconfirmed.",
+        help_text="retry: to whom it failed, unless it was given up in doubt. "
+        "sent, send_again, give_up: to whom it is unconfirmed.",
     )
     note = serializers.CharField(default="", allow_blank=True, max_length=500)
 
