@@ -1,6 +1,7 @@
 """What happens to accounts: registered, given a new password, deleted."""
 
 import logging
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 from urllib.parse import urljoin
@@ -24,6 +25,7 @@ from users.models import EndedToken, User
 
 logger = logging.getLogger(__name__)
 
+KEEPS = ("is_superuser", "is_active", "is_staff")  # what an account needs that gives rights to others
 SECONDS_BETWEEN_RESETS = 60  # of one account, whoever asks
 
 
@@ -56,19 +58,26 @@ def create(email: str, password: str = "", **fields: Any) -> User:
 
 
 def change(user: User, *, password: str = "", **fields: Any) -> User:
-    """Change an account. Raises AddressTaken, BadAddress, ValidationError."""
+    """Change what is named of an account, nothing else. Raises AddressTaken, BadAddress, LastSuperuser.
+
+    And ValidationError for a password that is too weak.
+    """
     for name, value in fields.items():
         setattr(user, name, parse_address(trim(value)) if name == "email" else value)
     if password:
         validate_password(password, user)
         user.set_password(password)
-    return _stored(user)
+        fields["password"] = password
+    with transaction.atomic():
+        if any(fields.get(name) is False for name in KEEPS):
+            keep_a_superuser_besides(user)
+        return _stored(user, update_fields=list(fields))
 
 
-def _stored(user: User) -> User:
+def _stored(user: User, update_fields: Collection[str] | None = None) -> User:
     try:
         with transaction.atomic():
-            user.save()
+            user.save(update_fields=update_fields)
     except IntegrityError as error:
         raise AddressTaken from error
     return user
@@ -77,12 +86,18 @@ def _stored(user: User) -> User:
 def delete(user: User) -> None:
     """Delete an account with what is its own; the rest forgets who it was. Raises LastSuperuser."""
     with transaction.atomic():
-        others = (
-            User.objects.select_for_update().filter(is_superuser=True, is_active=True).exclude(pk=user.pk)
-        )
-        if user.is_superuser and not others:
-            raise LastSuperuser
+        keep_a_superuser_besides(user)
         user.delete()
+
+
+def keep_a_superuser_besides(user: User) -> None:
+    """Raise LastSuperuser if the account is the only one that can give rights; needs a transaction.
+
+    All such accounts are locked until its end, so that of two that go at once one stays.
+    """
+    keepers = User.objects.select_for_update().filter(**dict.fromkeys(KEEPS, True)).order_by("pk")
+    if [each.pk for each in keepers] == [user.pk]:
+        raise LastSuperuser
 
 
 def end_token(jti: str, *, expires_at: datetime) -> None:
@@ -163,6 +178,7 @@ def _of_link(uid: str) -> User | None:
 
 
 __all__ = [
+    "KEEPS",
     "AddressTaken",
     "BadAddress",
     "BadResetLink",
@@ -174,6 +190,7 @@ __all__ = [
     "delete",
     "end_token",
     "forget_old_tokens",
+    "keep_a_superuser_besides",
     "reset_password",
     "send_reset_link",
 ]

@@ -7,10 +7,11 @@ from django import forms
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.models import Group
-from django.core.exceptions import ValidationError
-from django.db import models
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import models, transaction
 from django.http import HttpRequest
 
+from users import accounts
 from users.addresses import BadAddress, parse_address, trim
 from users.admin_theme import (
     AdminPasswordChangeForm,
@@ -78,6 +79,16 @@ class UserAddForm(HasAddress, AdminUserCreationForm[User]):
 class ChangeForm(HasAddress, UserChangeForm[User]):
     """An account that there is."""
 
+    def clean(self) -> dict[str, Any]:
+        """Keep the last superuser."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if any(cleaned.get(name) is False for name in accounts.KEEPS):
+            try:
+                accounts.keep_a_superuser_besides(self.instance)
+            except accounts.LastSuperuser as last:
+                raise ValidationError("This is the last superuser; make another one first.") from last
+        return cleaned
+
 
 def _is_superuser(request: HttpRequest) -> bool:
     return request.user.is_active and request.user.is_superuser
@@ -127,6 +138,24 @@ class UserAdmin(ChoosesTimezone, ThemedUserAdmin[User]):
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         """Whether the account may be deleted."""
         return super().has_delete_permission(request, obj) and self._may_touch(request, obj)
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """Store an account; of one that there is only what was changed: it may have a new password since."""
+        columns = {field.name for field in User._meta.concrete_fields}
+        obj.save(update_fields=columns.intersection(form.changed_data) if change else None)
+
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        """Delete an account, unless it is the last superuser's."""
+        self.delete_queryset(request, User.objects.filter(pk=obj.pk))
+
+    @transaction.atomic
+    def delete_queryset(self, request: HttpRequest, queryset: "models.QuerySet[User]") -> None:
+        """Delete accounts, unless the last superuser's is among them."""
+        for user in queryset:
+            try:
+                accounts.delete(user)
+            except accounts.LastSuperuser as last:
+                raise PermissionDenied from last
 
     def _may_touch(self, request: HttpRequest, obj: User | None) -> bool:
         if obj is None or _is_superuser(request) or obj.pk == request.user.pk:
