@@ -6,6 +6,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Permission
 from django.core import mail
 from django.core.cache import cache
@@ -228,7 +229,9 @@ class TestChange:
         answer = post(f"{API}/auth/password/change/", body, bearer(given["access"]))
         assert answer.status_code == 204
         problem(bearer(given["access"]).get(f"{API}/auth/me/"), 401)
-        tokens(NEW)
+        problem(post(f"{TOKEN}refresh/", {"refresh": given["refresh"]}), 401)
+        fresh = tokens(NEW)["refresh"]
+        assert post(f"{TOKEN}refresh/", {"refresh": fresh}).status_code == 200
 
     @pytest.mark.parametrize(
         ("body", "field"),
@@ -273,7 +276,7 @@ class TestReset:
 
     def test_answers_the_same_when_the_address_cannot_be_mailed(self, settings: Settings) -> None:
         settings.EMAIL_BACKEND = "campaigns.mail.QueuedEmailBackend"
-        User.objects.create_user("jörg@example.com", PASSWORD)
+        User.objects.bulk_create([User(email="jörg@example.com", password=make_password(PASSWORD))])
         accounts.send_reset_link("jörg@example.com")
         assert not OutboundEmail.objects.exists()
 
@@ -376,6 +379,33 @@ class TestUsers:
 
     def test_keep_their_last_superuser(self, api: APIClient, boss: User) -> None:
         assert problem(api.delete(f"{USERS}{boss.pk}/"), 409)["code"] == "last_superuser"
+        for change in ({"is_superuser": False}, {"is_active": False}, {"is_staff": False}):
+            answer = api.patch(f"{USERS}{boss.pk}/", change)
+            assert problem(answer, 409)["code"] == "last_superuser"
+        other = User.objects.create_superuser("other@example.com")
+        assert api.patch(f"{USERS}{other.pk}/", {"is_superuser": False}).status_code == 200
+        boss.refresh_from_db()
+        assert (boss.is_superuser, boss.is_active, boss.is_staff) == (True, True, True)
+
+    def test_keep_their_last_superuser_in_the_admin(self, admin_client: Client, admin_user: User) -> None:
+        page = f"/admin/users/user/{admin_user.pk}/"
+        body = {"email": admin_user.email, "timezone": "UTC", "is_active": "on", "is_staff": "on"}
+        answer = admin_client.post(f"{page}change/", body)
+        assert list(answer.context["adminform"].form.errors) == ["__all__"]
+        assert admin_client.post(f"{page}delete/", {"post": "yes"}).status_code == 403
+        admin_user.refresh_from_db()
+        assert (admin_user.is_superuser, admin_user.is_active) == (True, True)
+        User.objects.create_superuser("other@example.com")
+        assert admin_client.post(f"{page}change/", body).status_code == 302
+        admin_user.refresh_from_db()
+        assert admin_user.is_superuser is False
+
+    def test_are_changed_in_nothing_but_what_is_named(self, asha: User) -> None:
+        stale = User.objects.get(pk=asha.pk)
+        accounts.change(asha, password=NEW, timezone="Europe/Paris")
+        accounts.change(stale, name="A.")
+        stored = User.objects.get(pk=asha.pk)
+        assert (stored.name, stored.timezone, stored.check_password(NEW)) == ("A.", "Europe/Paris", True)
 
 
 class TestDeleted:

@@ -8,7 +8,9 @@ from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework_simplejwt.exceptions import InvalidToken, TokenError
 from rest_framework_simplejwt.serializers import TokenObtainPairSerializer, TokenRefreshSerializer
+from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import RefreshToken
+from rest_framework_simplejwt.utils import get_md5_hash_password
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
 from users import accounts
@@ -33,9 +35,17 @@ class RefreshSerializer(TokenRefreshSerializer):
         try:
             with transaction.atomic():
                 end(attrs["refresh"])
+                _refuse_older_than_password(RefreshToken(attrs["refresh"]))
                 return super().validate(attrs)
         except User.DoesNotExist as error:
             raise InvalidToken from error
+
+
+def _refuse_older_than_password(token: RefreshToken) -> None:
+    """Raise InvalidToken for one that was given before the password changed; User.DoesNotExist."""
+    user = User.objects.get(pk=token[api_settings.USER_ID_CLAIM])
+    if token.get(api_settings.REVOKE_TOKEN_CLAIM) != get_md5_hash_password(user.password):
+        raise InvalidToken("The password was changed; sign in again")
 
 
 class TokenPairSerializer(serializers.Serializer[Any]):
