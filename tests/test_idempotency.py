@@ -10,6 +10,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.utils import timezone
+from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from campaigns.models import Audience, Campaign, EmailTemplate, ImportJob, OutboundEmail
@@ -43,6 +44,16 @@ class TestReplay:
         create(api)
         again = api.post("/api/audiences/", {"name": "Friends"}, headers={"Idempotency-Key": "k-1"})
         assert again["Idempotent-Replayed"] == "true"
+
+    def test_keeps_nothing_that_a_body_could_be_guessed_by(self, api: APIClient, settings: Settings) -> None:
+        create(api, "k-1")
+        settings.SECRET_KEY = "another"
+        create(api, "k-2", name="Others")
+        Audience.objects.all().delete()
+        KeptAnswer.objects.filter(key="k-2").delete()
+        create(api, "k-2")
+        first, second = KeptAnswer.objects.order_by("key")
+        assert first.fingerprint != second.fingerprint
 
     def test_ends_after_a_day(self, api: APIClient) -> None:
         create(api)
