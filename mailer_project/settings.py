@@ -263,7 +263,11 @@ ATTACHMENTS_MAX_TOTAL_BYTES = env.int("ATTACHMENTS_MAX_TOTAL_BYTES", default=10 
 SCHEDULES_PER_USER = number("SCHEDULES_PER_USER", 100, least=1)  # operators may have more
 TASKS_PER_USER = number("TASKS_PER_USER", 100, least=1)  # the same
 TASK_RETRY_SECONDS = number("TASK_RETRY_SECONDS", 20, least=1)  # the first pause; it grows with each try
-TASK_MAIL_RECIPIENTS = number("TASK_MAIL_RECIPIENTS", 10, least=0, most=100)  # of those who are no operators
+# of those who are no operators; 0: to themselves only, as anybody may register
+TASK_MAIL_RECIPIENTS = number("TASK_MAIL_RECIPIENTS", 0, least=0, most=100)
+TASK_MAILS_PER_DAY = number(
+    "TASK_MAILS_PER_DAY", 100, least=0
+)  # of one of them, with what tells them of tasks
 
 # --- Imports ------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from django.db import transaction
 
 from campaigns import mail, retries
 from campaigns.outbound import KeyReused, MailRefused
+from schedules import allowance
 from schedules.models import Task, TaskRun, TaskRunState, TaskStatus
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def completed(task: Task, run: TaskRun, figures: Mapping[str, Any], file_name: s
         status=_unless_cancelled(task, TaskStatus.COMPLETED), last_error="", failures=0
     )
     if task.user.notify_completed:
-        _tell(task, run, f"Done: {task.title}", _done_words(task, figures))
+        _tell(task, run, f"Done: {task.title}", _done_words(task, figures), now)
     return True
 
 
@@ -61,7 +62,7 @@ def failed(task: Task, run: TaskRun, why: str, *, now: datetime) -> None:
         changes |= {"paused_at": now, "pause_note": note, "next_run_at": None}
     Task.objects.filter(id=task.pk).update(**changes)
     if task.user.notify_failed:
-        _tell(task, run, f"Failed: {task.title}", _failed_words(task, why, pauses=pauses))
+        _tell(task, run, f"Failed: {task.title}", _failed_words(task, why, pauses=pauses), now)
 
 
 def _end(run: TaskRun, state: TaskRunState, now: datetime, **values: Any) -> bool:
@@ -93,8 +94,14 @@ def _link(task: Task) -> str:
     return f"Its runs: {settings.PUBLIC_URL}/api/v1/tasks/{task.pk}/runs/"
 
 
-def _tell(task: Task, run: TaskRun, subject: str, body: str) -> None:
-    """Queue a mail to the task's owner, in the transaction that ends the run: both happen, or neither."""
+def _tell(task: Task, run: TaskRun, subject: str, body: str, now: datetime) -> None:
+    """Queue a mail to the task's owner, in the transaction that ends the run: both happen, or neither.
+
+    Whose mails of the day are used up is not told; what became of the run is kept all the same.
+    """
+    if allowance.is_used_up(task.user, now=now):
+        logger.info("the owner of task %s has had all mails of the day", task.pk)
+        return
     try:
         with transaction.atomic():
             key = f"task-run-{run.pk}-ended"

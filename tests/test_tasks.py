@@ -12,6 +12,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from pytest_django import Settings
 
+from campaigns.mail import send_email
 from campaigns.models import Audience, OutboundEmail, Recipient
 from schedules import assigning, kinds, queueing, reading, running
 from schedules.kinds import Kind, PayloadRefused, TaskFailed, Work, WorkResult
@@ -427,8 +428,37 @@ class TestSendEmail:
             make(payload=payload)
         assert list(refusal.value.problems) == [field]
 
-    def test_can_be_kept_to_oneself(self, settings: Settings) -> None:
-        settings.TASK_MAIL_RECIPIENTS = 0
+    @pytest.mark.parametrize("others", [["other@example.com"], ["asha@example.com", "other@example.com"]])
+    def test_goes_to_oneself_only(self, others: list[str]) -> None:
         with pytest.raises(PayloadRefused):
-            make(payload={**LETTER, "recipients": ["other@example.com"]})
+            make(payload={**LETTER, "recipients": others})
         make(payload={**LETTER, "recipients": ["asha@example.com"]})
+
+    def test_may_go_to_others_where_that_is_set(self, settings: Settings) -> None:
+        settings.TASK_MAIL_RECIPIENTS = 1
+        task = make(payload={**LETTER, "recipients": ["other@example.com"]})
+        settings.TASK_MAIL_RECIPIENTS = 0
+        assert work(task).error == "recipients: It can go to yourself only; leave them out."
+        assert not OutboundEmail.objects.filter(subject=LETTER["subject"]).exists()
+
+    def test_fails_when_the_mails_of_the_day_are_used_up(self, settings: Settings) -> None:
+        settings.TASK_MAILS_PER_DAY = 3
+        first, second, third = (make(payload=LETTER) for _ in range(3))
+        assert work(first).error == work(second).error == ""  # two letters, and the word on the first
+        assert work(third).error == "Your tasks have sent 3 mails in 24 hours, as many as they may."
+        assert OutboundEmail.objects.count() == 3
+        OutboundEmail.objects.update(created_at=NINE - timedelta(days=1))
+        assert work(make(payload=LETTER)).error == ""
+
+    def test_is_not_counted_for_operators(self, settings: Settings, boss: User) -> None:
+        settings.TASK_MAILS_PER_DAY = 0
+        assert work(make(boss, payload=LETTER)).error == ""
+
+    def test_counts_what_a_try_before_has_stored_once(self, settings: Settings) -> None:
+        settings.TASK_MAILS_PER_DAY = 1
+        task = make(payload=LETTER)
+        key = f"task-run-{run_of(task).pk}"
+        subject, body = LETTER.values()
+        send_email(subject, body, ["asha@example.com"], idempotency_key=key, created_by=task.user)
+        assert work(task).error == ""
+        assert OutboundEmail.objects.count() == 1

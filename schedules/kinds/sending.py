@@ -8,6 +8,7 @@ from django.conf import settings
 from campaigns import mail, outbound
 from campaigns.addresses import BadAddress, parse_address, trim
 from campaigns.outbound import Draft, MailRefused
+from schedules import allowance
 from schedules.kinds.base import Kind, PayloadRefused, TaskFailed, Work, WorkResult, only
 from users.models import User
 
@@ -48,9 +49,21 @@ def _recipients(given: Any, user: User) -> list[str]:
         except BadAddress as bad:
             raise PayloadRefused({f"recipients.{place}": [f"{each[:100]!r} cannot be used: {bad}"]}) from bad
     others = [each for each in found if each.lower() != user.email.lower()]
-    if len(given) > most and others:
-        raise PayloadRefused({"recipients": [f"Give {most} addresses at most."]})
+    if len(given) > most and (others or len(given) > len(found)):
+        said = f"Give {most} addresses at most." if most else "It can go to yourself only; leave them out."
+        raise PayloadRefused({"recipients": [said]})
     return found
+
+
+def _check_room(work: Work) -> None:
+    """Raise TaskFailed where the payload, or one mail more, is not for this user (any more)."""
+    try:
+        _recipients(work.payload["recipients"], work.user)
+    except PayloadRefused as refused:
+        raise TaskFailed(str(refused)) from refused
+    if allowance.is_used_up(work.user, now=work.now) and not allowance.is_stored(work.key):
+        most = settings.TASK_MAILS_PER_DAY
+        raise TaskFailed(f"Your tasks have sent {most:,} mails in 24 hours, as many as they may.")
 
 
 def _as_named(problems: Mapping[str, list[str]]) -> dict[str, list[str]]:
@@ -61,6 +74,7 @@ def _as_named(problems: Mapping[str, list[str]]) -> dict[str, list[str]]:
 def _run(work: Work) -> WorkResult:
     given = work.payload
     recipients = given["recipients"] or [work.user.email]
+    _check_room(work)
     try:
         stored = mail.send_email(
             given["subject"],
