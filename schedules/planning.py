@@ -62,7 +62,7 @@ def plan(schedule: Schedule, when: Recurrence, *, now: datetime) -> None:
 
 
 def pause(schedule_id: int, *, note: str = "", now: datetime) -> Schedule:
-    """Let a schedule rest; one that rests already gets the note. What is due within a minute still runs."""
+    """Let a schedule rest; one that rests already gets the note. What is due within 75 s still runs."""
     with transaction.atomic():
         schedule = Schedule.objects.select_for_update().get(id=schedule_id)
         schedule.paused_at = schedule.paused_at or now

@@ -5,15 +5,13 @@ minute, a second one finds nothing to take.
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import transaction
-from django.db.models import Q
+from django.db import connection, transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
-from campaigns.dispatch import SOON
 from schedules import finishing
 from schedules.kinds import KINDS
 from schedules.models import Task, TaskRun, TaskRunState
@@ -22,6 +20,7 @@ from schedules.recurrence import take_turn
 logger = logging.getLogger(__name__)
 
 CHUNK = 500
+AHEAD = timedelta(seconds=75)  # from one tick to the next, and some: one that comes late costs nothing
 AGAIN_AFTER = timedelta(minutes=5)  # a message that nobody has taken for so long is sent once more
 OPEN = (TaskRunState.QUEUED, TaskRunState.RUNNING)
 
@@ -35,18 +34,28 @@ class Hint:
     seconds: int
 
 
-def sweep(*, now: datetime, ahead: timedelta = SOON) -> int:
-    """Write the runs of what is due until `now` + `ahead` and return how many tasks were due."""
+def clock() -> datetime:
+    """Return the database's time, the only one that all share: who plans, who tells and who claims."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        row: tuple[datetime] = cursor.fetchone()
+    return row[0]
+
+
+def sweep(*, now: datetime, ahead: timedelta = AHEAD, task_id: int | None = None) -> int:
+    """Write the runs of what is due until `now` + `ahead`; return how many tasks were due, of all or of one.
+
+    A task with an open run is not looked at before its moment has come: the run may end in time.
+    """
     swept = 0
-    while (taken := _plan(now, now + ahead)) == CHUNK:
+    while (taken := _plan(now, now + ahead, task_id)) == CHUNK:
         swept += taken
     return swept + taken
 
 
-def _plan(now: datetime, horizon: datetime) -> int:
+def _plan(now: datetime, horizon: datetime, task_id: int | None) -> int:
     with transaction.atomic():
-        due = Task.objects.filter(next_run_at__lte=horizon).order_by("next_run_at").select_related("user")
-        tasks = list(due.select_for_update(of=("self",), skip_locked=True)[:CHUNK])
+        tasks = list(_due(now, horizon, task_id).select_for_update(of=("self",), skip_locked=True)[:CHUNK])
         busy = set(TaskRun.objects.filter(task__in=tasks, state__in=OPEN).values_list("task_id", flat=True))
         for task in tasks:
             try:
@@ -58,11 +67,21 @@ def _plan(now: datetime, horizon: datetime) -> int:
     return len(tasks)
 
 
+def _due(now: datetime, horizon: datetime, task_id: int | None) -> QuerySet[Task]:
+    is_busy = Exists(TaskRun.objects.filter(task=OuterRef("pk"), state__in=OPEN))
+    due = Task.objects.filter(Q(next_run_at__lte=now) | (Q(next_run_at__lte=horizon) & ~is_busy))
+    if task_id is not None:
+        due = due.filter(id=task_id)
+    return due.order_by("next_run_at").select_related("user")
+
+
 def _take(task: Task, is_busy: bool, now: datetime) -> None:
     """Write the run of one task that is due, unless its user was switched off, and its next moment."""
     when = task.when
     if when is None or task.next_run_at is None:
         raise ValueError("it has no recurrence")
+    if is_busy and task.next_run_at > now:
+        return  # a run was queued since it was looked for
     turn = take_turn(when, task.next_run_at, now=now, grace=timedelta(seconds=task.grace_seconds))
     Task.objects.filter(id=task.pk).update(next_run_at=turn.next_at)
     if not task.user.is_active:
@@ -87,13 +106,23 @@ def add_run(task: Task, *, now: datetime) -> TaskRun:
     return TaskRun.objects.create(task=task, scheduled_for=now, not_before=now)
 
 
-def to_publish(*, now: datetime, run_ids: Sequence[int] | None = None) -> list[Hint]:
-    """Return what workers are to be told of, and note it as told: what is queued and begins within SOON."""
+def came_early(run_id: int) -> bool:
+    """Say whether a message about a run came before the run was due; if so, workers are to be told again."""
+    early = TaskRun.objects.filter(id=run_id, state=TaskRunState.QUEUED, not_before__gt=Now())
+    return bool(early.update(published_at=None))
+
+
+def to_publish(*, now: datetime, task_id: int | None = None) -> list[Hint]:
+    """Return what workers are to be told of, and note it as told: what is queued and begins within AHEAD.
+
+    `now` is the database's (`clock`): a worker may claim a run by no other, so it is what the seconds until
+    then are counted by.
+    """
     unseen = Q(published_at=None) | Q(published_at__lt=now - AGAIN_AFTER)
-    soon = Q(not_before=None) | Q(not_before__lte=now + SOON)
+    soon = Q(not_before=None) | Q(not_before__lte=now + AHEAD)
     runs = TaskRun.objects.filter(unseen, soon, state=TaskRunState.QUEUED)
-    if run_ids is not None:
-        runs = runs.filter(id__in=run_ids)
+    if task_id is not None:
+        runs = runs.filter(task_id=task_id)
     with transaction.atomic():
         found = list(
             runs.select_related("task").order_by("id").select_for_update(of=("self",), skip_locked=True)

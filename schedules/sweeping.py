@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 1000  # schedules planned in one transaction
 HANDED_AT_ONCE = 10_000  # runs put into campaigns in one transaction
-AHEAD = dispatch.SOON
+AHEAD = timedelta(seconds=75)  # from one tick to the next, and some: one that comes late costs nothing
 
 
 @dataclass(frozen=True, slots=True)

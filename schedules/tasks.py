@@ -1,7 +1,6 @@
 """Celery's entry points of schedules; Beat's minute tick calls the first."""
 
 import logging
-from collections.abc import Sequence
 from functools import partial
 
 from celery import shared_task
@@ -10,7 +9,7 @@ from django.utils import timezone
 
 from campaigns.tasks import hint, publish, start_campaign_send
 from schedules import broadcasting, queueing, running, sweeping
-from schedules.models import Task, TaskRun
+from schedules.models import Schedule, Task, TaskRun
 
 logger = logging.getLogger(__name__)
 
@@ -45,33 +44,48 @@ def _broadcast() -> None:
 
 
 def _sweep_tasks() -> None:
-    queueing.sweep(now=timezone.now())
+    queueing.sweep(now=queueing.clock())
 
 
 def _take_back() -> None:
-    queueing.take_back(now=timezone.now())
+    queueing.take_back(now=queueing.clock())
 
 
 def _publish() -> None:
     publish_runs()
 
 
-def publish_runs(run_ids: Sequence[int] | None = None) -> None:
-    """Tell workers of the runs that are queued, or of these."""
-    for told in queueing.to_publish(now=timezone.now(), run_ids=run_ids):
+def publish_runs(task_id: int | None = None) -> None:
+    """Tell workers of the runs that are queued, of all tasks or of one."""
+    for told in queueing.to_publish(now=queueing.clock(), task_id=task_id):
         publish(run_heavy_task if told.heavy else run_task, [(told.run_id,)], countdown=told.seconds)
+
+
+def look_at_task(task_id: int) -> None:
+    """Queue the run of a task whose moment comes soon, and tell workers of what is queued."""
+    queueing.sweep(now=queueing.clock(), task_id=task_id)
+    publish_runs(task_id)
+
+
+def look_at_schedules(schedule: Schedule) -> None:
+    """Hand over what is due of a user who has changed this schedule, if its moment comes before the tick."""
+    now = timezone.now()
+    if schedule.next_run_at is not None and schedule.next_run_at <= now + sweeping.AHEAD:
+        tell(sweeping.sweep(now=now, user_id=schedule.user_id))
 
 
 @shared_task(ignore_result=True)
 def run_task(run_id: int) -> None:
-    """Try one run of a task."""
+    """Try one run of a task; then look at what waited for its end, or is to be tried again."""
     try:
-        again = running.run(run_id, clock=timezone.now)
+        running.run(run_id, clock=queueing.clock)
     except (Task.DoesNotExist, TaskRun.DoesNotExist):
         logger.info("run %s was deleted, with its task, before its end", run_id)
         return
-    if again is not None:
-        publish_runs([run_id])
+    queueing.came_early(run_id)
+    task_id = TaskRun.objects.filter(id=run_id).values_list("task_id", flat=True).first()
+    if task_id is not None:
+        look_at_task(task_id)
 
 
 @shared_task(ignore_result=True)

@@ -17,7 +17,7 @@ from campaigns.models import Audience, OutboundEmail, Recipient
 from schedules import assigning, kinds, queueing, reading, running
 from schedules.kinds import Kind, PayloadRefused, TaskFailed, Work, WorkResult
 from schedules.models import Task, TaskRun
-from schedules.tasks import run_task
+from schedules.tasks import look_at_task, run_task
 from tests.schedule_helpers import MONDAY, user
 from users.models import User
 
@@ -133,6 +133,25 @@ class TestSweep:
             "queued",
             "skipped",
         ]
+
+    def test_runs_a_moment_although_a_run_is_open_shortly_before_it(self) -> None:
+        task = make(recurrence={"kind": "once", "at": "2026-05-04T09:00:00"})
+        before = NINE - timedelta(seconds=45)
+        by_hand = assigning.run(task.pk, now=before)
+        assert queueing.sweep(now=before) == 0
+        running.run(by_hand.pk, clock=lambda: before)
+        assert queueing.sweep(now=NINE - timedelta(seconds=44), task_id=task.pk) == 1
+        run = run_of(task)
+        assert (run.scheduled_for, run.state) == (NINE, "queued")
+
+    def test_plans_each_moment_of_every_minute_in_its_turn(self) -> None:
+        task = make(recurrence={"kind": "interval", "interval_seconds": 60, "start": "2026-05-04T09:00:05Z"})
+        for minute in range(3):
+            tick = NINE + minute * timedelta(minutes=1)
+            queueing.sweep(now=tick)
+            work(task, now=tick + timedelta(seconds=6))
+        states = list(task.runs.values_list("state", flat=True))
+        assert states == ["completed"] * 3
 
     def test_sets_one_aside_that_cannot_be_read_and_runs_all_the_others(self) -> None:
         odd, good = make(recurrence=DAILY), make(recurrence=DAILY)
@@ -281,6 +300,56 @@ class TestWorkerThatDies:
         assigning.cancel(task.pk, now=NINE)
         with pytest.raises(running.RunLost):
             lease.look()
+
+
+class TestSoon:
+    """By the database's clock: what comes before the tick could, and messages that come too early."""
+
+    def soon(self, seconds: int) -> Task:
+        now = queueing.clock()
+        at = (now + timedelta(seconds=seconds)).isoformat()
+        when = reading.read({"kind": "once", "at": at}, now=now, default_timezone="UTC")
+        fields = {"title": "Hello", "kind": "send_email", "payload": LETTER}
+        return assigning.create(user(), fields, when=when, now=now)
+
+    def test_is_queued_and_told_of_without_a_tick(self) -> None:
+        task = self.soon(40)
+        look_at_task(task.pk)
+        run = run_of(task)
+        assert run.state == "queued"
+        assert run.published_at is not None
+
+    def test_is_told_of_with_the_seconds_until_then(self) -> None:
+        task = self.soon(40)
+        queueing.sweep(now=queueing.clock())
+        (told,) = queueing.to_publish(now=queueing.clock(), task_id=task.pk)
+        assert told == queueing.Hint(run_of(task).pk, False, told.seconds)
+        assert 30 <= told.seconds <= 40
+
+    def test_leaves_what_is_later_to_the_tick(self) -> None:
+        task = self.soon(200)
+        look_at_task(task.pk)
+        assert not task.runs.exists()
+
+    def test_is_told_of_again_when_its_message_comes_early(self) -> None:
+        task = self.soon(40)
+        look_at_task(task.pk)
+        first = run_of(task)
+        run_task(first.pk)
+        again = run_of(task)
+        assert again.state == "queued"
+        assert first.published_at is not None
+        assert again.published_at is not None
+        assert again.published_at > first.published_at
+
+    def test_waits_for_the_end_of_the_run_before_it(self) -> None:
+        task = self.soon(40)
+        by_hand = assigning.run(task.pk, now=queueing.clock())
+        look_at_task(task.pk)
+        assert task.runs.count() == 1
+        run_task(by_hand.pk)
+        assert task.runs.get(id=by_hand.pk).state == "completed"
+        assert (task.runs.count(), run_of(task).state) == (2, "queued")
 
 
 class TestOwner:

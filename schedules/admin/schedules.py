@@ -1,11 +1,13 @@
 """Preferred times of users, and what came of them."""
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
@@ -15,7 +17,7 @@ from campaigns.admin.fields import Checked, LineField
 from campaigns.admin.large import Large
 from campaigns.admin.readonly import ReadOnly
 from campaigns.admin.times import in_zone
-from schedules import outcomes, planning, words
+from schedules import outcomes, planning, tasks, words
 from schedules.admin import recurring
 from schedules.admin.operated import Operated
 from schedules.admin.recurring import RecurringForm
@@ -77,7 +79,7 @@ class ScheduleAdmin(Checked, Large, Operated, ModelAdmin[Schedule]):
     deeds = {
         "pause": lambda pk: _did(planning.pause(pk, now=timezone.now()), "Paused."),
         "resume": lambda pk: _did(
-            planning.resume(pk, now=timezone.now()), "It runs again from its next moment."
+            _look_at(planning.resume(pk, now=timezone.now())), "It runs again from its next moment."
         ),
     }
 
@@ -112,6 +114,7 @@ class ScheduleAdmin(Checked, Large, Operated, ModelAdmin[Schedule]):
         if isinstance(form, ScheduleForm) and form.when is not None:
             planning.plan(obj, form.when, now=timezone.now())
         obj.save()
+        _look_at(obj)
 
     def panel(self, row: Schedule) -> dict[str, Any]:
         """Return the sentence, the next moments and the last runs."""
@@ -130,6 +133,12 @@ class ScheduleAdmin(Checked, Large, Operated, ModelAdmin[Schedule]):
         if row.state == ScheduleState.PAUSED:
             return {"resume": "Resume"}
         return {"pause": "Pause"} if row.state == ScheduleState.ACTIVE else {}
+
+
+def _look_at(schedule: Schedule) -> Schedule:
+    # robust: what fails here is what the tick does again
+    transaction.on_commit(partial(tasks.look_at_schedules, schedule), robust=True)
+    return schedule
 
 
 def _did(row: object, words_of_it: str) -> str:

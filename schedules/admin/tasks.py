@@ -89,9 +89,7 @@ class TaskAdmin(Checked, Large, Operated, ModelAdmin[Task]):
     deeds = {
         "run": lambda pk: _run(pk),
         "pause": lambda pk: _did(assigning.pause(pk, now=timezone.now()), "Paused."),
-        "resume": lambda pk: _did(
-            assigning.resume(pk, now=timezone.now()), "It runs again from its next moment."
-        ),
+        "resume": lambda pk: _resume(pk),
         "cancel": lambda pk: _did(assigning.cancel(pk, now=timezone.now()), "Cancelled."),
     }
 
@@ -134,8 +132,7 @@ class TaskAdmin(Checked, Large, Operated, ModelAdmin[Task]):
                 cleaned["user"], fields, when=form.when, file=cleaned.get("file"), now=now
             )
             obj.pk = saved.pk
-        ids = list(saved.runs.filter(state=TaskRunState.QUEUED).values_list("id", flat=True))
-        transaction.on_commit(partial(tasks.publish_runs, ids))
+        _look_at(saved.pk)
 
     def panel(self, row: Task) -> dict[str, Any]:
         """Return the status, the next moments and the last runs."""
@@ -167,9 +164,20 @@ OWN = ("title", "description", "payload", "retries", "grace_seconds")
 
 
 def _run(task_id: int) -> str:
-    run = assigning.run(task_id, now=timezone.now())
-    transaction.on_commit(partial(tasks.publish_runs, [run.pk]))
+    assigning.run(task_id, now=timezone.now())
+    _look_at(task_id)
     return "It runs now."
+
+
+def _resume(task_id: int) -> str:
+    assigning.resume(task_id, now=timezone.now())
+    _look_at(task_id)
+    return "It runs again from its next moment."
+
+
+def _look_at(task_id: int) -> None:
+    # robust: what fails here is what the tick does again
+    transaction.on_commit(partial(tasks.look_at_task, task_id), robust=True)
 
 
 def _did(row: object, words_of_it: str) -> str:

@@ -202,10 +202,18 @@ class ScheduleView(OwnedView[Schedule], CreatesOnce, ModelViewSet[Schedule]):
     ordering = ["-id"]
     reads = OwnedView.reads | {"runs"}
 
+    def perform_create(self, serializer: serializers.BaseSerializer[Schedule]) -> None:
+        """Store a schedule, and hand over what comes before the tick could."""
+        _look_at(serializer.save())
+
+    def perform_update(self, serializer: serializers.BaseSerializer[Schedule]) -> None:
+        """Change a schedule, and hand over what comes before the tick could."""
+        _look_at(serializer.save())
+
     @extend_schema(summary="Let it rest", request=NoteSerializer, responses=OwnScheduleSerializer)
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, pk: str) -> Response:
-        """Pause, with a note; what is due within a minute still runs."""
+        """Pause, with a note; what is due within 75 s still runs."""
         schedule = self.get_object()
         asked = NoteSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
@@ -217,6 +225,7 @@ class ScheduleView(OwnedView[Schedule], CreatesOnce, ModelViewSet[Schedule]):
     def resume(self, request: Request, pk: str) -> Response:
         """Go on from the next moment; what passed meanwhile is not made up for."""
         resumed = planning.resume(self.get_object().pk, now=timezone.now())
+        _look_at(resumed)
         return Response(self.get_serializer(resumed).data)
 
     @extend_schema(
@@ -290,6 +299,11 @@ class ScheduleView(OwnedView[Schedule], CreatesOnce, ModelViewSet[Schedule]):
         transaction.on_commit(partial(hint, tasks.start_broadcast, broadcast.pk))
         document = {"id": broadcast.pk, "campaign": broadcast.campaign_id}
         return Response(document, status=status.HTTP_202_ACCEPTED)
+
+
+def _look_at(schedule: Schedule) -> None:
+    # robust: what fails here is what the tick does again
+    transaction.on_commit(partial(tasks.look_at_schedules, schedule), robust=True)
 
 
 def _whose(request: Request) -> int | None:

@@ -224,14 +224,12 @@ class TaskView(OwnedView[Task], CreatesOnce, ModelViewSet[Task]):
             raise FileTooLarge(f"A file may have {settings.IMPORT_MAX_BYTES:,} bytes.")
 
     def perform_create(self, serializer: serializers.BaseSerializer[Task]) -> None:
-        """Store a task and tell a worker of its run."""
-        task = serializer.save()
-        _tell(task.runs.values_list("id", flat=True))
+        """Store a task, and tell a worker if it runs at once or soon."""
+        _look_at(serializer.save())
 
     def perform_update(self, serializer: serializers.BaseSerializer[Task]) -> None:
-        """Change a task, and tell a worker if it runs at once."""
-        task = serializer.save()
-        _tell(task.runs.filter(state=TaskRunState.QUEUED).values_list("id", flat=True))
+        """Change a task, and tell a worker if it runs at once or soon."""
+        _look_at(serializer.save())
 
     def perform_destroy(self, instance: Task) -> None:
         """Delete a task with its runs and files."""
@@ -247,8 +245,9 @@ class TaskView(OwnedView[Task], CreatesOnce, ModelViewSet[Task]):
     @once
     def run(self, request: Request, pk: str) -> Response:
         """Queue a run at once; its next moment stays. 409 while one is queued or running."""
-        run = assigning.run(self.get_object().pk, now=timezone.now())
-        _tell([run.pk])
+        task = self.get_object()
+        run = assigning.run(task.pk, now=timezone.now())
+        _look_at(task)
         data = TaskRunSerializer(run, context=self.get_serializer_context()).data
         return Response(data, status=status.HTTP_202_ACCEPTED)
 
@@ -265,7 +264,9 @@ class TaskView(OwnedView[Task], CreatesOnce, ModelViewSet[Task]):
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, pk: str) -> Response:
         """Go on from the next moment; what passed meanwhile is not made up for."""
-        return self._answer(assigning.resume(self.get_object().pk, now=timezone.now()))
+        resumed = assigning.resume(self.get_object().pk, now=timezone.now())
+        _look_at(resumed)
+        return self._answer(resumed)
 
     @extend_schema(summary="Stop it for good", request=None, responses=TaskSerializer)
     @action(detail=True, methods=["post"])
@@ -313,5 +314,6 @@ class TaskView(OwnedView[Task], CreatesOnce, ModelViewSet[Task]):
         return Response(self.get_serializer(task).data)
 
 
-def _tell(run_ids: Any) -> None:
-    transaction.on_commit(partial(tasks.publish_runs, list(run_ids)))
+def _look_at(task: Task) -> None:
+    # robust: what fails here is what the tick does again
+    transaction.on_commit(partial(tasks.look_at_task, task.pk), robust=True)
