@@ -90,6 +90,7 @@ class TestRegister:
             ({"password": "12345678"}, "password"),
             ({"password": "x" * 1001}, "password"),
             ({"timezone": "Mars/Olympus"}, "timezone"),
+            ({"name": "Asha\nBcc: all@example.com"}, "name"),
             ({"is_staff": True}, "is_staff"),
         ],
     )
@@ -220,6 +221,10 @@ class TestProfile:
         client_of(asha).patch(f"{API}/auth/me/", {"notify_completed": False})
         asha.refresh_from_db()
         assert (asha.notify_completed, asha.notify_failed) == (False, True)
+
+    def test_has_a_name_of_one_line(self, asha: User) -> None:
+        answer = client_of(asha).patch(f"{API}/auth/me/", {"name": "Asha\r\nof the hills"})
+        assert faults(answer).keys() == {"name"}
 
 
 class TestChange:

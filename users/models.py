@@ -2,6 +2,7 @@
 
 from functools import cache
 from typing import ClassVar
+from unicodedata import category
 from zoneinfo import available_timezones
 
 from django.conf import settings
@@ -27,6 +28,14 @@ def validate_timezone(name: str) -> None:
         )
 
 
+def validate_line(text: str) -> None:
+    """Raise ValidationError for control characters: a name stands in headers (RFC 5322 §2.2)."""
+    if any(category(character) in ("Cc", "Zl", "Zp") for character in text):
+        raise ValidationError(
+            "It contains a line break or another control character.", code="control_character"
+        )
+
+
 def default_timezone() -> str:
     """The TIME_ZONE of the settings, for new rows."""
     return str(settings.TIME_ZONE)
@@ -36,7 +45,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     """A person or program that signs in with an e-mail address."""
 
     email = models.EmailField("e-mail address", max_length=254, unique=True)
-    name = models.CharField(max_length=200, blank=True)
+    name = models.CharField(max_length=200, blank=True, validators=[validate_line])
     timezone = models.CharField(
         "time zone", max_length=64, default=default_timezone, validators=[validate_timezone]
     )
