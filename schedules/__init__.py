@@ -1,1 +1,1 @@
-"""When something happens: Beat's own table in the admin today; preferred times and tasks build on it."""
+"""When something happens: users' preferred times and tasks, broadcasts, and Beat's own table in the admin."""

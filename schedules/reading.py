@@ -273,7 +273,8 @@ def _times(reader: _Reader) -> tuple[time, ...]:
     hint = "times of day such as 09:00 or 18:30:15."
     times: tuple[time, ...] = reader.items("times", _time_of_day, hint, most=MOST_TIMES)
     seconds = [each.hour * 3600 + each.minute * 60 + each.second for each in times]
-    if any(b - a < SHORTEST_INTERVAL for a, b in pairwise(seconds)):
+    round_the_clock = [*seconds, *(each + 24 * 3600 for each in seconds[:1])]  # the day after, too
+    if any(b - a < SHORTEST_INTERVAL for a, b in pairwise(round_the_clock)):
         reader.refuse("times", "Leave at least a minute between two times.")
     return times
 
@@ -286,7 +287,9 @@ def _time_of_day(value: str) -> time:
 
 
 def _weekday(value: str) -> int:
-    return [day[: len(value)] for day in WEEKDAYS].index(value.lower() if len(value) >= 3 else "")
+    if len(value) < 3:
+        raise ValueError(value)
+    return [day[: len(value)] for day in WEEKDAYS].index(value.lower())
 
 
 def _month_day(value: Any) -> int:
