@@ -26,6 +26,7 @@ _WIDEST_GAP = timedelta(
     hours=3
 )  # by which the clocks of a zone may go forward; the widest at present are two
 _A_MOMENT = timedelta(microseconds=1)
+_A_DAY = timedelta(days=1)  # in which the clocks of a zone change once at most
 
 
 class Kind(StrEnum):
@@ -83,10 +84,6 @@ class Recurrence:
                 last = occurrence.at
                 yield occurrence
 
-    def first(self) -> datetime | None:
-        """Return the first moment; None when there is none."""
-        return next((occurrence.at for occurrence in self.occurrences()), None)
-
     def next(self, *, after: datetime) -> datetime | None:
         """Return the first moment later than `after`; None when it is over."""
         return next((occurrence.at for occurrence in self.occurrences(after=after)), None)
@@ -121,12 +118,29 @@ class Recurrence:
             case Kind.INTERVAL:
                 return self._grid(after)
             case Kind.CRON if follows_the_clock(self.cron):
-                zone = ZoneInfo(self.timezone)
-                return (Occurrence(at.astimezone(UTC)) for at in CronSim(self.cron, after.astimezone(zone)))
+                return self._along_the_clock(after)
             case Kind.CRON:
                 begin = local(after, self.timezone) - _WIDEST_GAP
                 return self._in_order(CronSim(self.cron, begin))
         return self._in_order(self._times_of_day(local(after, self.timezone).date() - timedelta(days=1)))
+
+    def _along_the_clock(self, after: datetime) -> Iterator[Occurrence]:
+        """Yield each minute whose local time matches the cron expression, whatever the clocks do.
+
+        While they stand still, local time is UTC and an offset; where they change, it is begun anew.
+        """
+        zone = ZoneInfo(self.timezone)
+        begin: datetime | None = after.astimezone(UTC)
+        while begin is not None:
+            offset = (begin + _A_MOMENT).astimezone(zone).utcoffset() or timedelta(0)
+            last, begin = begin, None
+            for wanted in CronSim(self.cron, (last + offset).replace(tzinfo=None)):
+                at = wanted.replace(tzinfo=UTC) - offset
+                if (change := _change_of_clock(last, at, zone)) is not None:
+                    begin = change - _A_MOMENT  # so that the minute of the change counts
+                    break
+                yield Occurrence(at)
+                last = at
 
     def _grid(self, after: datetime) -> Iterator[Occurrence]:
         steps = max((after - self.start) // self.interval, 0)
@@ -168,6 +182,26 @@ class Recurrence:
             until=datetime(LAST_YEAR, 12, 31),  # noqa: DTZ001  # naive: rrule counts calendar days
         )
         return (day.date() for day in rule)
+
+
+def _change_of_clock(after: datetime, until: datetime, zone: ZoneInfo) -> datetime | None:
+    """Return when the clocks of the zone change first, later than `after` by more than a moment."""
+    low = after + _A_MOMENT
+    offset = low.astimezone(zone).utcoffset()
+    while low < until:
+        high = min(low + _A_DAY, until)
+        if high.astimezone(zone).utcoffset() != offset:
+            break
+        low = high
+    else:
+        return None
+    while high - low > _A_MOMENT:
+        middle = low + (high - low) // 2
+        if middle.astimezone(zone).utcoffset() == offset:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,60 @@ class TestFold:
         ]  # fmt: skip
 
 
+def by_the_clock(cron: str, zone: str, since: datetime, minutes: int) -> list[datetime]:
+    """Every minute at which the clocks of the zone show what the cron expression asks, one by one."""
+    minute_field, hour_field = cron.split()[:2]
+    every = (since + timedelta(minutes=n) for n in range(1, minutes))
+    return [
+        at
+        for at in every
+        if _matches(minute_field, at.astimezone(ZoneInfo(zone)).minute)
+        and _matches(hour_field, at.astimezone(ZoneInfo(zone)).hour)
+    ]
+
+
+def _matches(field: str, value: int) -> bool:
+    if field.startswith("*/"):
+        return value % int(field[2:]) == 0
+    return field == "*" or value == int(field)
+
+
+class TestCronAlongTheClock:
+    @pytest.mark.parametrize("cron", ["30 * * * *", "15 */2 * * *", "*/20 2 * * *", "*/7 * * * *"])
+    @pytest.mark.parametrize(
+        ("zone", "day"),
+        [
+            (LORD_HOWE, datetime(2027, 10, 2, tzinfo=UTC)),
+            (LORD_HOWE, datetime(2027, 4, 3, tzinfo=UTC)),
+            (BRUSSELS, datetime(2026, 3, 28, tzinfo=UTC)),
+            (BRUSSELS, datetime(2026, 10, 24, tzinfo=UTC)),
+            (NEW_YORK, datetime(2026, 3, 7, tzinfo=UTC)),
+            (NEW_YORK, datetime(2026, 10, 31, tzinfo=UTC)),
+        ],
+    )
+    def test_happens_at_each_minute_that_the_clocks_show(self, zone: str, day: datetime, cron: str) -> None:
+        expected = by_the_clock(cron, zone, day, 3 * 24 * 60)
+        recurrence = read(kind="cron", cron=cron, timezone=zone, start="2026-01-01T00:00:00Z")
+        found = recurrence.upcoming(after=day, at_most=len(expected))
+        assert [each.at for each in found] == expected
+
+    def test_loses_nothing_to_clocks_that_change_by_half_an_hour(self) -> None:
+        recurrence = read(kind="cron", cron="30 * * * *", timezone=LORD_HOWE)
+        assert moments(recurrence, after="2027-10-03T01:00", at_most=3) == [
+            "2027-10-03T01:30:00+10:30", "2027-10-03T02:30:00+11:00", "2027-10-03T03:30:00+11:00",
+        ]  # fmt: skip
+        assert moments(recurrence, after="2027-04-04T01:00", at_most=3) == [
+            "2027-04-04T01:30:00+11:00", "2027-04-04T01:30:00+10:30", "2027-04-04T02:30:00+10:30",
+        ]  # fmt: skip
+
+    def test_finds_a_rare_day_in_the_hour_that_comes_twice(self) -> None:
+        recurrence = read(kind="cron", cron="*/30 1 1 11 *", timezone=NEW_YORK)
+        assert moments(recurrence, after="2026-10-01T00:00", at_most=5) == [
+            "2026-11-01T01:00:00-04:00", "2026-11-01T01:30:00-04:00",
+            "2026-11-01T01:00:00-05:00", "2026-11-01T01:30:00-05:00", "2027-11-01T01:00:00-04:00",
+        ]  # fmt: skip
+
+
 class TestInterval:
     def test_is_a_sum_in_utc_on_the_grid_of_its_start(self) -> None:
         recurrence = read(kind="interval", interval_seconds=3600, start="2026-10-25T00:10", timezone=BRUSSELS)
@@ -302,7 +356,9 @@ class TestRefusals:
             ({"kind": "daily"}, "times", "Give a list of 1 to 24"),
             ({"kind": "daily", "times": ["25:00"]}, "times", "'25:00' is none of these"),
             ({"kind": "daily", "times": ["09:00", "09:00:30"]}, "times", "at least a minute"),
+            ({"kind": "daily", "times": ["23:59:59", "00:00"]}, "times", "at least a minute"),
             ({"kind": "weekly", "times": ["09:00"]}, "weekdays", "monday, tuesday"),
+            ({"kind": "weekly", "times": ["09:00"], "weekdays": [""]}, "weekdays", "'' is none of these"),
             ({"kind": "weekly", "times": ["09:00"], "weekdays": ["s"]}, "weekdays", "'s' is none of these"),
             ({"kind": "yearly", "times": ["09:00"], "months": [2], "month_days": [30]}, "month_days",
              "It never happens"),
