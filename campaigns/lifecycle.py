@@ -2,6 +2,7 @@
 
     draft ⇄ scheduled → in_progress ⇄ paused
     in_progress → completed | failed → in_progress, when mails in doubt are settled
+    draft | scheduled → failed, when what is to start by itself cannot
     draft | scheduled | in_progress | paused → cancelled
 
 Each change is one conditional UPDATE, so of two callers at the same moment one is refused.
@@ -27,7 +28,7 @@ TRANSITIONS: dict[str, tuple[frozenset[CampaignStatus], CampaignStatus]] = {
     "reopen": (frozenset((_S.COMPLETED, _S.FAILED)), _S.IN_PROGRESS),
     "cancel": (frozenset((_S.DRAFT, _S.SCHEDULED, _S.IN_PROGRESS, _S.PAUSED)), _S.CANCELLED),
     "complete": (frozenset((_S.IN_PROGRESS,)), _S.COMPLETED),
-    "fail": (frozenset((_S.SCHEDULED, _S.IN_PROGRESS)), _S.FAILED),
+    "fail": (frozenset((_S.DRAFT, _S.SCHEDULED, _S.IN_PROGRESS)), _S.FAILED),
 }
 
 

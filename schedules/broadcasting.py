@@ -55,6 +55,7 @@ def waiting() -> list[int]:
 def start(broadcast_id: int, *, now: datetime) -> int | None:
     """Write the broadcast's ledger and return its campaign; done once, None when it was or cannot be.
 
+    The campaign of one that cannot be sent fails, and its `status_reason` says why: nobody looks at a draft.
     A user's moment is the next one of all their schedules, `within` at the latest; users without a schedule
     are written to at once.
     """
@@ -68,8 +69,12 @@ def start(broadcast_id: int, *, now: datetime) -> int | None:
         begun = list(islice(moments, 1))  # now there is somebody in the audience
         try:
             dispatch.start_with_moments(broadcast.campaign, chain(begun, moments), now=now)
-        except (lifecycle.TransitionRefused, CampaignNotReady) as refused:
+        except lifecycle.TransitionRefused as refused:
             logger.warning("broadcast %s is not sent: %s", broadcast_id, refused)
+            return None
+        except CampaignNotReady as problem:
+            logger.warning("broadcast %s cannot be sent: %s", broadcast_id, problem)
+            lifecycle.fail(broadcast.campaign_id, reason=str(problem), now=now)
             return None
     return broadcast.campaign_id
 

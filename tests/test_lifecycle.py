@@ -19,6 +19,7 @@ ALLOWED = {
     (_S.DRAFT, "schedule"): _S.SCHEDULED,
     (_S.DRAFT, "start"): _S.IN_PROGRESS,
     (_S.DRAFT, "cancel"): _S.CANCELLED,
+    (_S.DRAFT, "fail"): _S.FAILED,
     (_S.SCHEDULED, "schedule"): _S.SCHEDULED,
     (_S.SCHEDULED, "unschedule"): _S.DRAFT,
     (_S.SCHEDULED, "start"): _S.IN_PROGRESS,

@@ -382,6 +382,17 @@ class TestBroadcast:
             send(batch.pk, smtp_line)
         assert len(smtp.recipients) == 4
 
+    def test_that_cannot_be_sent_fails_and_says_why(
+        self, letter: EmailTemplate, boss: User, settings: Settings
+    ) -> None:
+        broadcast = broadcasting.create(letter, {}, by=boss, now=MONDAY)
+        settings.DEFAULT_FROM_EMAIL = ""
+        assert broadcasting.start(broadcast.pk, now=MONDAY) is None
+        failed = Campaign.objects.get(id=broadcast.campaign_id)
+        assert failed.status == "failed"
+        assert failed.status_reason.startswith("from_email: ")
+        assert broadcasting.waiting() == []
+
     def test_is_one_campaign_in_chunks_of_users(
         self, letter: EmailTemplate, boss: User, monkeypatch: pytest.MonkeyPatch
     ) -> None:

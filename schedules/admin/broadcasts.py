@@ -18,6 +18,7 @@ from campaigns.admin.fields import LineField, ObjectField
 from campaigns.models import EmailTemplate
 from campaigns.tasks import hint
 from schedules import broadcasting, planning, tasks
+from schedules.admin.schedules import label
 from schedules.models import Broadcast
 from users.admin_theme import AdminTextInputWidget, ModelAdmin, ModelForm, Select
 from users.models import User
@@ -57,7 +58,7 @@ class BroadcastAdmin(ModelAdmin[Broadcast]):
 
     form = BroadcastForm
     fields = ("template", "name", "variables", "within_days")
-    list_display = ("page", "within", "created_at")
+    list_display = ("page", "state", "within", "created_at")
     list_display_links = None
     list_select_related = ("campaign",)
 
@@ -66,6 +67,16 @@ class BroadcastAdmin(ModelAdmin[Broadcast]):
         """The campaign's name, leading to its page."""
         url = reverse("admin:campaigns_campaign_change", args=[broadcast.campaign_id])
         return format_html('<a class="mailer-title" href="{}">{}</a>', url, broadcast.campaign.name)
+
+    @admin.display(description="state")
+    def state(self, broadcast: Broadcast) -> SafeString:
+        """What has become of the campaign, and why, if it failed."""
+        campaign = broadcast.campaign
+        return format_html(
+            '{}<span class="mailer-sub">{}</span>',
+            label(campaign.get_status_display()),
+            campaign.status_reason,
+        )
 
     def has_change_permission(self, request: HttpRequest, obj: Broadcast | None = None) -> bool:
         """A broadcast is its campaign once it is made."""
