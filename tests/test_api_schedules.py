@@ -178,6 +178,27 @@ class TestPauseAndResume:
         assert Campaign.objects.get().ledger_size == 1
 
 
+class TestSoon:
+    def test_what_comes_before_the_tick_is_handed_over_at_once(
+        self, mine: APIClient, letter: EmailTemplate, django_capture_on_commit_callbacks: Any
+    ) -> None:
+        at = (timezone.now() + timedelta(seconds=30)).isoformat()
+        with django_capture_on_commit_callbacks(execute=True):
+            pk = make(mine, letter, kind="once", at=at)
+        run = ScheduleRun.objects.get(schedule=pk)
+        assert run.state == "sending"
+        assert run.delivery is not None
+        assert run.delivery.not_before == run.scheduled_for
+
+    def test_what_comes_later_waits_for_the_tick(
+        self, mine: APIClient, letter: EmailTemplate, django_capture_on_commit_callbacks: Any
+    ) -> None:
+        at = (timezone.now() + timedelta(seconds=200)).isoformat()
+        with django_capture_on_commit_callbacks(execute=True):
+            make(mine, letter, kind="once", at=at)
+        assert not ScheduleRun.objects.exists()
+
+
 class TestUnreadable:
     def test_is_listed_all_the_same(self, mine: APIClient) -> None:
         odd = make(mine)
