@@ -104,7 +104,7 @@ def report(job: ImportJob) -> list[list[str]]:
     if not job.errors_file:
         return []
     with job.errors_file.open("rb") as file:
-        return list(csv.reader(io.StringIO(file.read().decode())))[1:]
+        return list(csv.reader(io.StringIO(file.read().decode("utf-8-sig"))))[1:]
 
 
 def reasons(job: ImportJob) -> list[tuple[int, str, str]]:

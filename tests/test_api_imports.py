@@ -67,7 +67,7 @@ class TestImport:
         assert document["errors_csv"] == f"{path}errors.csv"
         report = api.get(document["errors_csv"], headers={"Accept": "text/csv"})
         assert report["Content-Type"] == "text/csv; charset=utf-8"
-        lines = report.getvalue().decode().splitlines()
+        lines = report.getvalue().decode("utf-8-sig").splitlines()
         assert [line.partition(",")[0] for line in lines] == ["line", "3", "4"]
         report.close()
 

@@ -144,7 +144,7 @@ class TestImport:
 
     def test_writes_the_lines_left_out(self, people: Path, tmp_path: Path) -> None:
         run(people, "--errors", str(tmp_path / "errors.csv"))
-        assert (tmp_path / "errors.csv").read_text().splitlines() == [
+        assert (tmp_path / "errors.csv").read_text("utf-8-sig").splitlines() == [
             "line,verdict,column,reason,email,name,city",
             "3,refused,email,The address has no @-sign.,broken,Bob,",
             "4,duplicate,email,The address stands in line 2 already.,ANN@example.com,Twin,",

@@ -9,7 +9,7 @@ from itertools import islice
 from xml.sax.saxutils import escape as escape_xml
 
 from campaigns.exporting.table import Table
-from campaigns.importing.escaping import escape
+from campaigns.importing.escaping import escape, escape_apostrophe
 
 CHUNK = 2_000  # rows in a piece
 MOST_ROWS = 1_048_576  # of a worksheet, its header included (ECMA-376)
@@ -83,7 +83,8 @@ def _sheet(table: Table) -> Iterator[str]:
 
 
 def _row(cells: list[str]) -> str:
-    written = (f'<c t="inlineStr"><is><t xml:space="preserve">{_xml(cell)}</t></is></c>' for cell in cells)
+    texts = map(_xml, map(escape_apostrophe, cells))
+    written = (f'<c t="inlineStr"><is><t xml:space="preserve">{text}</t></is></c>' for text in texts)
     return f"<row>{''.join(written)}</row>"
 
 

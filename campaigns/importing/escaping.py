@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
-ESCAPED = re.compile(r"'[=+\-@\t\r]")
 
 
 def escape(cell: str) -> str:
@@ -16,11 +15,11 @@ def escape(cell: str) -> str:
     return f"'{cell}" if FORMULA.match(cell) else cell
 
 
+def escape_apostrophe(cell: str) -> str:
+    """The same for a workbook in which every cell is text: only what `unescape` would take for escaped."""
+    return f"'{cell}" if cell.startswith("'") and FORMULA.match(cell) else cell
+
+
 def unescape(cells: Sequence[str]) -> list[str]:
     """The cells of a line as they were before `escape`."""
     return [cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell for cell in cells]
-
-
-def may_be_escaped(text: str) -> bool:
-    """Whether a text of many cells may hold an escaped one; quick."""
-    return "'" in text and ESCAPED.search(text) is not None

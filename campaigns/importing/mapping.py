@@ -14,9 +14,6 @@ SPELLINGS = Path(__file__).parent / "spellings"
 BY_NAME, NO_NAME = "by the column's name", "no column has such a name"
 MOST = 0.5  # of the first rows
 
-# What a report of refused rows puts before the original columns; it can be corrected and imported again.
-REPORT_COLUMNS = ("line", "verdict", "column", "reason")
-
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
@@ -78,6 +75,11 @@ def has_email_column(
     return _by_content(names, sample, taken=()) is not None
 
 
+def is_export(names: Sequence[str]) -> bool:
+    """Whether these are the columns of an export of ours."""
+    return tuple(names[: len(FIELDS)]) == FIELDS
+
+
 def attribute_key(name: str) -> str:
     """The name by which templates call a column: `First Name` is {{ First_Name }}, `2024` is {{ _2024 }}."""
     kept = "".join(letter if f"_{letter}".isidentifier() else " " for letter in name)
@@ -108,7 +110,7 @@ def _find(names: Sequence[str], header: str) -> int | None:
 
 def _guess(names: Sequence[str], name: str, *, taken: Iterable[int | None]) -> int | None:
     free = {position: _normal(header) for position, header in enumerate(names) if position not in taken}
-    if tuple(names[: len(FIELDS)]) == FIELDS:  # an export of ours, in which attributes may be spelt alike
+    if is_export(names):  # in which attributes may be spelt like fields
         position = FIELDS.index(name)
         return position if position in free else None
     for spelling in _spellings(name):
@@ -175,9 +177,8 @@ def _normal(name: str) -> str:
 
 
 def _attributes(names: Sequence[str], *, taken: Iterable[int | None]) -> dict[str, int]:
-    own = len(REPORT_COLUMNS) if tuple(names[: len(REPORT_COLUMNS)]) == REPORT_COLUMNS else 0
     attributes: dict[str, int] = {}
-    for position in range(own, len(names)):
+    for position in range(len(names)):
         if position in taken:
             continue
         key = attribute_key(names[position])

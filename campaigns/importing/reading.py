@@ -10,6 +10,7 @@ from typing import IO
 from campaigns.importing import archives
 from campaigns.importing.csvfiles import open_csv
 from campaigns.importing.limits import Limits
+from campaigns.importing.origins import as_written_from
 from campaigns.importing.refusals import Block, ImportRefused, Line, Table, lines_of
 from campaigns.importing.workbooks import OLE, open_workbook
 
@@ -74,7 +75,8 @@ def _opened(
             raise ImportRefused("sheet", "The file is text; only workbooks have sheets.")
         _refuse_other_than_text(file, extension)
         opened = open_csv(file, extension=extension, encoding=encoding, limits=limits)
-    with opened as table:
+    with opened as written:
+        table = as_written_from(written)
         first, sample = _ahead(table.pieces)
         yield replace(table, sample=sample, pieces=chain(first, table.pieces))
 

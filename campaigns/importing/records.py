@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from campaigns.importing.encodings import bad_byte, without_bad_bytes
-from campaigns.importing.escaping import may_be_escaped, unescape
 from campaigns.importing.refusals import Block, Fault, ImportRefused, Line
 
 if TYPE_CHECKING:
@@ -34,27 +33,27 @@ class Records:
         """The next record by itself; None at the end."""
         number = self._source.begin_record()
         try:
-            return self._restored(Line(number, next(self._reader)))
+            return self._checked(Line(number, next(self._reader)))
         except StopIteration:
             return None
         except csv.Error as error:
             self._reader = self._read(self._source)
             given_up = self._source.give_up_record().rstrip("\r\n")
-            return self._restored(Line(number, [given_up], Fault("", _in_words(error))))
+            return self._checked(Line(number, [given_up], Fault("", _in_words(error))))
 
     def pieces(self) -> Iterator[Block | Line]:
         """All that is left, in order."""
         while lines := self._source.block():
             yield from self._whole(lines) or self._one_by_one()
 
-    def _restored(self, line: Line) -> Line:
-        """The line as it was before it was escaped, and refused for bytes that are not of the encoding."""
+    def _checked(self, line: Line) -> Line:
+        """The line, refused for bytes that are not of the encoding."""
         if self._is_damaged and (byte := bad_byte("".join(line.cells))) is not None:
             cells = [without_bad_bytes(cell) for cell in line.cells]
             return Line(
                 line.number, cells, Fault("", f"The line has the byte 0x{byte:02X}, which is not UTF-8.")
             )
-        return line._replace(cells=unescape(line.cells))
+        return line
 
     def _whole(self, lines: list[str]) -> Sequence[Block | Line]:
         """The lines as one block; nothing, and the lines given back, when a record in them is not whole.
@@ -73,8 +72,8 @@ class Records:
                 return []
         is_simple = len(rows) == len(lines)
         numbers = range(first, first + len(rows)) if is_simple else self._numbers(lines, first)
-        if self._is_damaged or may_be_escaped(text):
-            return [self._restored(Line(*numbered)) for numbered in zip(numbers, rows, strict=True)]
+        if self._is_damaged:
+            return [self._checked(Line(*numbered)) for numbered in zip(numbers, rows, strict=True)]
         return [Block(numbers, rows)]
 
     def _numbers(self, lines: list[str], first: int) -> list[int]:

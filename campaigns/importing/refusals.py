@@ -17,11 +17,15 @@ class ImportRefused(Exception):
         self.message = message
 
 
+REFUSED, DUPLICATE, WARNING, SUPPRESSED = "refused", "duplicate", "warning", "suppressed"
+
+
 class Fault(NamedTuple):
     """Why a line cannot be used; `column` is empty when the whole line is at fault."""
 
     column: str
     reason: str
+    verdict: str = REFUSED
 
 
 class Line(NamedTuple):
@@ -36,9 +40,6 @@ class Line(NamedTuple):
     cells: list[str]
     fault: Fault | None = None
     formulas: Mapping[int, bool] | None = None
-
-
-REFUSED, DUPLICATE, WARNING, SUPPRESSED = "refused", "duplicate", "warning", "suppressed"
 
 
 class Block(NamedTuple):

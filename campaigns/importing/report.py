@@ -1,6 +1,6 @@
 """errors.csv: every line that did not get in, or looks wrong, with the reason and its original cells.
 
-It can be corrected and imported again: the importer knows its first columns and leaves them out.
+It can be corrected and imported again: the importer knows its first columns and leaves them out (origins).
 """
 
 import csv
@@ -15,8 +15,11 @@ from typing import IO
 import orjson
 
 from campaigns.importing.escaping import escape, unescape
-from campaigns.importing.mapping import REPORT_COLUMNS
+from campaigns.importing.headers import REPORT_COLUMNS
+from campaigns.importing.limits import Limits
 from campaigns.importing.refusals import DUPLICATE, WARNING, Refusal
+
+CUT = "... ({:,} more characters)"
 
 
 class Spool:
@@ -26,6 +29,7 @@ class Spool:
         self._path = path
         self._file = path.open("wb")
         self.refused = 0
+        self.duplicates = 0
         self.warnings = 0
 
     def add(self, refusal: Refusal) -> None:
@@ -33,6 +37,8 @@ class Spool:
         self._file.write(orjson.dumps(list(refusal)) + b"\n")
         if refusal.verdict == WARNING:
             self.warnings += 1
+        elif refusal.verdict == DUPLICATE:
+            self.duplicates += 1
         else:
             self.refused += 1
 
@@ -51,10 +57,12 @@ class Spool:
 def write_report(path: Path, names: Sequence[str], *sources: Iterable[Refusal], longest_cell: int) -> int:
     """Write the refusals of all sources, each ordered by line, into one file ordered by line.
 
+    It is UTF-8 with a mark, by which Excel knows it.
+
     Returns how many warnings are among them: one of a line that turned out to be a duplicate is left out.
     """
     warnings = 0
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*REPORT_COLUMNS, *map(escape, names)])
         for refusal in _settled(merge(*sources, key=attrgetter("line"))):
@@ -74,12 +82,13 @@ def _settled(refusals: Iterable[Refusal]) -> Iterator[Refusal]:
 
 
 def _cut(cell: str, longest: int) -> str:
-    return cell if len(cell) <= longest else f"{cell[:longest]}... ({len(cell) - longest:,} more characters)"
+    return cell if len(cell) <= longest else cell[:longest] + CUT.format(len(cell) - longest)
 
 
 def first_refusals(report: IO[bytes], most: int) -> list[Refusal]:
     """The first lines of a report, for showing them."""
-    rows = map(unescape, csv.reader(TextIOWrapper(report, encoding="utf-8", newline="")))
+    csv.field_size_limit(max(csv.field_size_limit(), Limits.of_settings().cell + len(CUT) + 20))
+    rows = map(unescape, csv.reader(TextIOWrapper(report, encoding="utf-8-sig", newline="")))
     next(rows, None)
     return [
         Refusal(int(line), column, reason, cells, verdict)

@@ -123,7 +123,7 @@ class Run:
         """Count what only the whole file tells, and store the report."""
         job = self.job
         staging.close()
-        duplicate = staging.set_duplicates_apart()
+        duplicate = spool.duplicates + staging.set_duplicates_apart()
         suppressed = staging.count_suppressed()
         accepted, warnings = job.read - spool.refused - duplicate, 0
         if duplicate or suppressed or spool.refused or spool.warnings:

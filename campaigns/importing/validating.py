@@ -43,6 +43,8 @@ def validator(
     warn = warner(warn_about)
 
     def judge(line: Line) -> Row | Refusal | None:
+        if line.fault:
+            return Refusal(line.number, line.fault.column, line.fault.reason, line.cells, line.fault.verdict)
         try:
             row = _row(line, columns, longest_cell)
         except _Bad as bad:
@@ -56,8 +58,6 @@ def validator(
 
 
 def _row(line: Line, columns: Columns, longest_cell: int) -> Row | None:
-    if line.fault:
-        raise _Bad(*line.fault)
     text = "".join(line.cells)
     if not text.strip() and not line.formulas:
         return None

@@ -139,7 +139,7 @@ def _check(job: ImportJob, rows: int) -> None:
     if people.count() != rows or people.filter(name__startswith="P ").count() != rows:
         raise AssertionError(f"{people.count():,} rows of {rows:,}")
     with job.errors_file.open("rb") as report:
-        lines = report.read().decode().splitlines()
+        lines = report.read().decode("utf-8-sig").splitlines()
     if len(lines) != 1 + TWICE + BROKEN:
         raise AssertionError(f"{len(lines):,} lines in the report")
 
