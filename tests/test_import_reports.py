@@ -7,11 +7,14 @@ from collections.abc import Iterator
 import pytest
 from django.conf import LazySettings
 
+from campaigns.importing import jobs, running
 from campaigns.importing.report import first_refusals
-from campaigns.models import Audience, ImportJob
+from campaigns.models import Audience, ImportJob, ImportStatus
 from tests.import_helpers import (
     HEADER,
+    NOW,
     counts,
+    create,
     csv_bytes,
     import_file,
     report,
@@ -40,7 +43,8 @@ def audience() -> Audience:
 
 def content(job: ImportJob) -> bytes:
     with job.errors_file.open("rb") as file:
-        return file.read()
+        found: bytes = file.read()
+    return found
 
 
 def saved(job: ImportJob, extension: str, **corrections: str) -> bytes:
@@ -143,3 +147,27 @@ class TestReportAsText:
         with job.errors_file.open("rb") as file:
             (refusal,) = first_refusals(file, 5)
         assert refusal.cells[2] == "c" * 300_000
+
+
+class TestResumedImport:
+    def test_says_in_words_that_the_file_reads_otherwise(
+        self, audience: Audience, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(running, "CHUNK", 1)
+        rows = [("ann@example.com", "Ann", "a long one"), ("bob@example.com", "Bob", "")]
+        job = create(audience, "p.csv", csv_bytes(rows))
+        jobs.run(
+            job.pk,
+            now=NOW,
+            stopping=lambda: ImportJob.objects.filter(pk=job.pk, created__gt=0).exists(),
+        )
+        settings.IMPORT_MAX_CELL = 5
+        job = jobs.run(job.pk, now=NOW)
+        assert job.status == ImportStatus.FAILED
+        assert job.problem == (
+            "The file reads otherwise than when its import was begun: 2 rows, of which 3 were counted; "
+            "perhaps a setting was changed meanwhile. Import the file again: what is in the audience already "
+            "counts as unchanged. Its rows up to line 2 are in the audience: 1 created, 0 updated, 0 "
+            "unchanged. Those behind it are not."
+        )
+        assert [email for email, *_ in stored(audience)] == ["ann@example.com"]

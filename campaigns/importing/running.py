@@ -186,6 +186,14 @@ class Run:
         return staging.write(audience_id, columns, on_existing, after=after, through=through, now=self.now())
 
     def _complete(self) -> None:
+        job = self.job
+        if (settled := job.written + job.duplicate + job.refused) != job.read:
+            raise ImportRefused(
+                "file",
+                f"The file reads otherwise than when its import was begun: {job.read:,} rows, of which "
+                f"{settled:,} were counted; perhaps a setting was changed meanwhile. Import the file again: "
+                "what is in the audience already counts as unchanged.",
+            )
         values = {
             "status": ImportStatus.COMPLETED,
             "problem": "",
