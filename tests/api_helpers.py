@@ -16,7 +16,7 @@ def operator(email: str = "operator@example.com", *, may: tuple[str, ...] = ()) 
     """Store an operator who may do what `may` names, such as "view_campaign"."""
     user = User.objects.create_user(email, PASSWORD, is_staff=True)
     user.user_permissions.set(
-        Permission.objects.filter(content_type__app_label="campaigns", codename__in=may)
+        Permission.objects.filter(content_type__app_label__in=["campaigns", "schedules"], codename__in=may)
     )
     return user
 

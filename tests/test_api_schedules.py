@@ -131,9 +131,28 @@ class TestOwner:
         assert other.get(path_of("schedules")).json()["results"] == []
         assert Schedule.objects.get().state == "active"
 
+    def test_operators_see_none_without_the_permission(self, mine: APIClient, letter: EmailTemplate) -> None:
+        pk = make(mine, letter)
+        make_due(pk)
+        watcher = client_of(operator())
+        assert watcher.get(path_of("schedules")).json()["count"] == 0
+        problem(watcher.get(path_of("schedules", pk)), 404)
+        problem(watcher.post(path_of("schedules") + "send-due/"), 403)
+        assert not ScheduleRun.objects.exists()
+        sweeping.sweep(now=timezone.now())
+        assert watcher.get(path_of("schedules") + "status/").json()["total"] == 0
+
+    def test_operators_who_may_change_them_send_what_is_due_of_all(
+        self, mine: APIClient, letter: EmailTemplate
+    ) -> None:
+        make_due(make(mine, letter))
+        changer = client_of(operator(may=("change_schedule",)))
+        answer = changer.post(path_of("schedules") + "send-due/")
+        assert answer.json()["runs"] == [ScheduleRun.objects.get().pk]
+
     def test_operators_see_all_and_change_with_the_permission(self, mine: APIClient, api: APIClient) -> None:
         pk = make(mine)
-        watcher = client_of(operator())
+        watcher = client_of(operator(may=("view_schedule",)))
         assert watcher.get(path_of("schedules")).json()["count"] == 1
         assert watcher.get(path_of("schedules", pk)).status_code == 200
         problem(watcher.post(path_of("schedules", pk, "pause/")), 403)

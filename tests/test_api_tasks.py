@@ -174,9 +174,20 @@ class TestOwner:
         assert other.get(path_of("tasks")).json()["count"] == 0
         assert Task.objects.get().status == "pending"
 
-    def test_operators_see_all(self, mine: APIClient) -> None:
-        pk = make(mine)
+    def test_operators_see_none_without_the_permission(self, mine: APIClient, media: None) -> None:
+        pk = make(mine, kind="process_data", payload={"rows": [{"a": 1}]})
+        work(pk)
+        run = TaskRun.objects.get()
         watcher = client_of(operator())
+        assert watcher.get(path_of("tasks")).json()["count"] == 0
+        for then in ("", "runs/", f"runs/{run.pk}/", f"runs/{run.pk}/file/"):
+            problem(watcher.get(path_of("tasks", pk, then)), 404)
+        own = make(watcher)
+        assert watcher.get(path_of("tasks", own)).status_code == 200
+
+    def test_operators_see_all_with_it(self, mine: APIClient) -> None:
+        pk = make(mine)
+        watcher = client_of(operator(may=("view_task",)))
         assert watcher.get(path_of("tasks", pk)).status_code == 200
         problem(watcher.post(path_of("tasks", pk, "cancel/")), 403)
 

@@ -1,4 +1,4 @@
-"""What belongs to a user: seen, changed and counted by its owner, and by operators."""
+"""What belongs to a user: seen, changed and counted by its owner, and by operators who may."""
 
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -82,10 +82,17 @@ def the_user(request: Request) -> User:
     return cast(User, request.user)
 
 
+def sees_all(user: User, model: type[models.Model]) -> bool:
+    """Whether the user is an operator who has Django's permission to see everybody's rows of a model."""
+    options = model._meta
+    return user.is_staff and user.has_perm(f"{options.app_label}.view_{options.model_name}")
+
+
 class OwnedView(TranslatesRefusals, GenericViewSet[M]):
     """Rows of users: everybody has their own, and a foreign one is not there (404).
 
-    Operators see all of them; to change another's they need Django's permission for it.
+    Operators with Django's permission to see the model's rows see all of them; to change another's they need
+    the permission for it too.
     """
 
     permission_classes = [IsAuthenticated]
@@ -98,7 +105,7 @@ class OwnedView(TranslatesRefusals, GenericViewSet[M]):
         user = self.request.user
         if not user.is_authenticated:
             return rows.none()
-        return rows if user.is_staff else rows.filter(user=user)
+        return rows if sees_all(user, rows.model) else rows.filter(user=user)
 
     def filter_queryset(self, queryset: "models.QuerySet[M, R]") -> "models.QuerySet[M, R]":
         """Filter lists; one row is found by its id alone."""

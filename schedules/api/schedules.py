@@ -21,7 +21,7 @@ from campaigns.api.fields import ObjectField, UtcField, single_line
 from campaigns.models import EmailTemplate
 from campaigns.tasks import hint
 from schedules import broadcasting, outcomes, planning, sweeping, tasks, words
-from schedules.api.base import OwnedView, RecurrenceField, the_user
+from schedules.api.base import OwnedView, RecurrenceField, sees_all, the_user
 from schedules.models import Schedule, ScheduleRun
 from users.api.bodies import KnownOnly
 from users.api.idempotency import CreatesOnce, once
@@ -191,7 +191,7 @@ class BroadcastedSerializer(serializers.Serializer[Any]):
 
 @extend_schema(tags=["schedules"])
 class ScheduleView(OwnedView[Schedule], CreatesOnce, ModelViewSet[Schedule]):
-    """Preferred times. Everybody has their own; operators see all of them."""
+    """Preferred times. Everybody has their own; operators see all, if they may."""
 
     queryset = Schedule.objects.select_related("user")
     serializer_class = OwnScheduleSerializer
@@ -249,8 +249,10 @@ class ScheduleView(OwnedView[Schedule], CreatesOnce, ModelViewSet[Schedule]):
     @action(detail=False, methods=["post"], url_path="send-due")
     @once
     def send_due(self, request: Request) -> Response:
-        """Do for your own schedules (an operator: for all) what the tick does each minute."""
+        """Do for your own schedules what the tick does each minute; operators do it for all, if they may."""
         user = the_user(request)
+        if user.is_staff and not user.has_perm("schedules.change_schedule"):
+            raise PermissionDenied("It is done for all users; that needs the permission to change schedules.")
         swept = sweeping.sweep(
             now=timezone.now(), ahead=timedelta(0), user_id=None if user.is_staff else user.pk
         )
@@ -261,9 +263,10 @@ class ScheduleView(OwnedView[Schedule], CreatesOnce, ModelViewSet[Schedule]):
     @extend_schema(summary="What came of all runs", responses=OutcomesSerializer, filters=False)
     @action(detail=False, methods=["get"], pagination_class=None)
     def status(self, request: Request) -> Response:
-        """Count the runs of your own schedules; operators get everybody's, or with ?user= one user's."""
+        """Count the runs of your own schedules; operators who may see all: everybody's, or one's (?user=)."""
         user = the_user(request)
-        return Response(OutcomesSerializer(outcomes.of(_whose(request) if user.is_staff else user.pk)).data)
+        whose = _whose(request) if sees_all(user, Schedule) else user.pk
+        return Response(OutcomesSerializer(outcomes.of(whose)).data)
 
     @extend_schema(summary="Its moments and what became of them", responses=RunSerializer(many=True))
     @action(detail=True, methods=["get"], filter_backends=[])

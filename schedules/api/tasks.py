@@ -200,7 +200,7 @@ class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
     )
 )
 class TaskView(OwnedView[Task], CreatesOnce, ModelViewSet[Task]):
-    """Tasks. Everybody has their own; operators see all of them."""
+    """Tasks. Everybody has their own; operators see all, if they may."""
 
     queryset = Task.objects.select_related("user")
     serializer_class = TaskSerializer
