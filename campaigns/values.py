@@ -25,6 +25,11 @@ def check_line(text: str) -> None:
         raise BadValue("It contains a line break or another control character.", "control_character")
 
 
+def storable(text: str) -> str:
+    """Return `text` without what PostgreSQL does not take: NUL and halves of surrogate pairs."""
+    return _UNSTORABLE.sub("", text)
+
+
 def parse_json(text: str) -> Any:
     """Return what a JSON text says (RFC 8259). Raises BadValue."""
     try:

@@ -1,6 +1,7 @@
 """A user's jobs: queued, run, tried again, ended, told of."""
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from pytest_django import Settings
 from campaigns.mail import send_email
 from campaigns.models import Audience, OutboundEmail, Recipient
 from schedules import assigning, kinds, queueing, reading, running
-from schedules.kinds import Kind, PayloadRefused, TaskFailed, Work, WorkResult
+from schedules.kinds import Kind, PayloadRefused, TaskFailed, Work, WorkResult, processing
 from schedules.models import Task, TaskRun
 from schedules.tasks import look_at_task, run_task
 from tests.schedule_helpers import MONDAY, user
@@ -439,6 +440,57 @@ class TestProcessData:
         run = work(make(kind="process_data", file=ContentFile(b"PK\x03\x04nonsense", "people.xlsx")))
         assert (run.state, run.attempts) == ("failed", 1)
         assert run.error
+
+    def test_counts_the_same_in_pieces(self, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(processing, "MEMORY_AT_ONCE", 1)
+        assert work(make(kind="process_data", payload={"content": CSV})).result == self.FIGURES
+        rows = [{"a": "1"}, {"b": 2.5}, {}, {"a": "1"}]
+        found = work(make(kind="process_data", payload={"rows": rows})).result
+        assert found is not None
+        assert (found["rows"], found["columns"]) == (4, ["a", "b"])
+        assert (found["missing"], found["duplicates"]) == ({"a": 2, "b": 3}, 1)
+
+    @pytest.mark.parametrize(
+        ("limit", "said"),
+        [
+            ("MOST_ROWS", "Give at most 2 rows."),
+            ("MOST_CELLS", "Give at most 2 cells, rows times columns."),
+            ("IMPORT_MAX_COLUMNS", "There are 3 different columns; at most 2 are allowed."),
+        ],
+    )
+    def test_has_a_limit_on_what_it_takes(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch, media: Path, limit: str, said: str
+    ) -> None:
+        target = settings if limit.startswith("IMPORT") else processing
+        rows = [{"a": 1}, {"b": 2}, {"c": 3}]
+        stored = make(kind="process_data", payload={"rows": rows})
+        monkeypatch.setattr(target, limit, 2)
+        with pytest.raises(PayloadRefused) as refusal:
+            make(kind="process_data", payload={"rows": rows})
+        assert refusal.value.problems == {"rows": [said]}
+        assert Task.objects.get() == stored
+        file = ContentFile(b"a,b,c\n1,2,3\n4,5,6\n7,8,9\n", "table.csv")
+        run = work(make(kind="process_data", file=file))
+        assert (run.state, run.attempts) == ("failed", 1)
+        assert "at most 2" in run.error
+
+    def test_looks_at_many_different_names_in_little_memory(self) -> None:
+        rows = [{f"n{number}": number} for number in range(6000)]
+        tracemalloc.start()
+        try:
+            with pytest.raises(PayloadRefused):
+                make(kind="process_data", payload={"rows": rows})
+            assert tracemalloc.get_traced_memory()[1] < 20_000_000
+        finally:
+            tracemalloc.stop()
+
+    def test_leaves_out_what_the_database_cannot_store(self, media: Path) -> None:
+        content = b"na\0me,email\nAsha,a\0@\nRavi,b@\n"
+        run = work(make(kind="process_data", file=ContentFile(content, "people.csv")))
+        assert (run.state, run.attempts) == ("completed", 1), run.error
+        assert run.result is not None
+        assert run.result["columns"] == ["name", "email"]
+        assert run.result["addresses"]["email"]["examples"] == ["a@", "b@"]
 
     @pytest.mark.parametrize(
         "payload", [{}, {"content": 5}, {"rows": [1]}, {"content": "a", "rows": [{}]}, {"colour": 1}]
