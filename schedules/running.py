@@ -14,13 +14,14 @@ from uuid import uuid4
 
 from django.conf import settings
 from django.core.files.base import File
-from django.db import Error, transaction
+from django.db import DataError, Error, transaction
 from django.db.models import F, Q
 from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce, Now
 
+from campaigns.values import storable
 from schedules import finishing
-from schedules.kinds import KINDS, TaskFailed, Work, WorkResult
+from schedules.kinds import KINDS, Kind, PayloadRefused, TaskFailed, Work, WorkResult
 from schedules.models import Task, TaskRun, TaskRunState
 
 logger = logging.getLogger(__name__)
@@ -40,19 +41,30 @@ def run(run_id: int, *, clock: Callable[[], datetime]) -> float | None:
     with TemporaryDirectory(prefix="task-") as folder:
         try:
             result = _work(claimed, Path(folder), clock())
+            _completed(claimed, result, clock)
         except RunLost as lost:
             logger.info("run %s: %s", run_id, lost)
             return None
         except TaskFailed as failure:
             _failed(claimed, str(failure), clock)
             return None
+        except Task.DoesNotExist:
+            logger.info("run %s: its task was deleted", run_id)
+            return None
+        except DataError as error:
+            logger.exception("run %s of task %s", run_id, claimed.task_id)
+            _failed(claimed, f"The database cannot store what came of it: {_first_line(error)}", clock)
+            return None
         except Error:
             raise  # the database: nothing can be written, and the lease will run out
         except Exception as error:
             logger.exception("run %s of task %s", run_id, claimed.task_id)
             return _tried(claimed, f"{type(error).__name__}: {error}", clock)
-        _completed(claimed, result, clock)
         return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _claim(run_id: int) -> TaskRun | None:
@@ -83,6 +95,7 @@ def _work(claimed: TaskRun, folder: Path, now: datetime) -> WorkResult:
         raise TaskFailed(f"There is no kind {task.kind!r} any more.")
     if not task.user.is_active:
         raise TaskFailed("The account is switched off.")
+    _check_again(kind, task)
     lease = _Lease(claimed)
     opened = _opened(task)
     try:
@@ -101,6 +114,14 @@ def _work(claimed: TaskRun, folder: Path, now: datetime) -> WorkResult:
     finally:
         if opened is not None:
             opened.close()
+
+
+def _check_again(kind: Kind, task: Task) -> None:
+    """Raise TaskFailed for what would be refused now: rights may have been taken away since it was made."""
+    try:
+        kind.check(task.payload, task.user, task.file_name)
+    except PayloadRefused as refused:
+        raise TaskFailed(str(refused)) from refused
 
 
 def _opened(task: Task) -> "File[bytes] | None":
@@ -131,10 +152,13 @@ class _Lease:
 
 
 def _completed(claimed: TaskRun, result: WorkResult, clock: Callable[[], datetime]) -> None:
-    name = _stored(claimed, result.file)
-    with transaction.atomic():
-        task = _locked(claimed)
-        if not finishing.completed(task, claimed, result.figures, name, now=clock()) and name:
+    """Keep what came of a run. Raises Task.DoesNotExist, DataError; what is not kept has no file either."""
+    name, kept = _stored(claimed, result.file), False
+    try:
+        with transaction.atomic():
+            kept = finishing.completed(_locked(claimed), claimed, result.figures, name, now=clock())
+    finally:
+        if name and not kept:
             claimed.result_file.storage.delete(name)
 
 
@@ -150,13 +174,13 @@ def _stored(claimed: TaskRun, file: Path | None) -> str:
 
 def _tried(claimed: TaskRun, why: str, clock: Callable[[], datetime]) -> float | None:
     with transaction.atomic():
-        wait = finishing.tried(_locked(claimed), claimed, why, now=clock())
+        wait = finishing.tried(_locked(claimed), claimed, storable(why), now=clock())
     return wait.total_seconds() if wait is not None else None
 
 
 def _failed(claimed: TaskRun, why: str, clock: Callable[[], datetime]) -> None:
     with transaction.atomic():
-        finishing.failed(_locked(claimed), claimed, why, now=clock())
+        finishing.failed(_locked(claimed), claimed, storable(why), now=clock())
 
 
 def _locked(claimed: TaskRun) -> Task:

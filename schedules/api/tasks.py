@@ -231,15 +231,6 @@ class TaskView(OwnedView[Task], CreatesOnce, ModelViewSet[Task]):
         """Change a task, and tell a worker if it runs at once or soon."""
         _look_at(serializer.save())
 
-    def perform_destroy(self, instance: Task) -> None:
-        """Delete a task with its runs and files."""
-        files = [(run.result_file.storage, run.result_file.name) for run in instance.runs.all()]
-        files.append((instance.file.storage, instance.file.name))
-        instance.delete()
-        for storage, name in files:
-            if name:
-                transaction.on_commit(partial(storage.delete, name))
-
     @extend_schema(summary="Run it now", request=None, responses={202: TaskRunSerializer})
     @action(detail=True, methods=["post"])
     @once

@@ -7,7 +7,7 @@ from django.conf import settings
 
 from campaigns import mail, outbound
 from campaigns.addresses import BadAddress, parse_address, trim
-from campaigns.outbound import Draft, MailRefused
+from campaigns.outbound import Draft, KeyReused, MailRefused
 from schedules import allowance
 from schedules.kinds.base import Kind, PayloadRefused, TaskFailed, Work, WorkResult, only
 from users.models import User
@@ -76,17 +76,19 @@ def _run(work: Work) -> WorkResult:
     recipients = given["recipients"] or [work.user.email]
     _check_room(work)
     try:
-        stored = mail.send_email(
+        mail_id = mail.send_email(
             given["subject"],
             given["body"],
             recipients,
             html=given["html"] or None,
             idempotency_key=work.key,  # a second try of the run finds the mail of the first
             created_by=work.user,
-        )
+        ).id
+    except KeyReused as reused:
+        mail_id = reused.mail_id  # the first try sent it, and the task was edited since: not a second time
     except MailRefused as refused:
         raise TaskFailed(str(refused)) from refused
-    return WorkResult({"email": stored.id, "recipients": len(recipients)})
+    return WorkResult({"email": mail_id, "recipients": len(recipients)})
 
 
 SEND_EMAIL = Kind("send_email", "Sends a mail to you, or to the recipients that you name.", _check, _run)
