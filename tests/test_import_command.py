@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 
+from campaigns.importing.locks import NAMESPACE
 from campaigns.models import Audience, ImportJob, Recipient
 from tests.import_helpers import csv_bytes, database_url, stored, workbook_bytes, xlsx_bytes
 
@@ -39,6 +41,17 @@ def run(path: Path, *options: str, audience: str = "Customers") -> str:
     out = io.StringIO()
     call_command("import_recipients", str(path), "--audience", audience, *options, stdout=out)
     return out.getvalue()
+
+
+def start(path: Path) -> subprocess.Popen[str]:
+    """The command as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "manage.py", "import_recipients", str(path), "--audience", "Customers"],
+        env={**os.environ, "DATABASE_URL": database_url()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def seen(path: Path, *options: str) -> list[list[str]]:
@@ -241,18 +254,31 @@ class TestRefusedFile:
 
 
 @pytest.mark.django_db(transaction=True)
+class TestWorker:
+    def test_that_was_given_the_import_first_is_waited_for(self, people: Path) -> None:
+        job_id = ImportJob.objects.create(audience=Audience.objects.create(name="Other")).pk + 1
+        with psycopg.connect(database_url(), autocommit=True) as worker:
+            worker.execute("SELECT pg_advisory_lock(%s)", [(NAMESPACE << 32) | job_id])
+            process = start(people)
+            assert process.stdout is not None
+            assert json.loads(process.stdout.readline())["status"] == "queued"
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert last_line(output) == {
+            "status": "completed",
+            "audience": "Customers",
+            "dry_run": False,
+            **COUNTERS,
+        }
+
+
+@pytest.mark.django_db(transaction=True)
 class TestInterrupt:
     def test_cancels_the_import_and_says_what_it_had_done(self, tmp_path: Path) -> None:
         path = tmp_path / "many.csv"
         path.write_bytes(csv_bytes((f"p{number}@example.com", "", "") for number in range(200_000)))
         Audience.objects.create(name="Customers")
-        process = subprocess.Popen(
-            [sys.executable, "manage.py", "import_recipients", str(path), "--audience", "Customers"],
-            env={**os.environ, "DATABASE_URL": database_url()},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = start(path)
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["phase"] == "reading"
         process.send_signal(signal.SIGINT)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from campaigns.importing import jobs, running
-from campaigns.models import Audience, ImportJob, ImportStatus, OnExisting, Recipient
+from campaigns.models import Audience, Campaign, EmailTemplate, ImportJob, ImportStatus, OnExisting, Recipient
 from tests.import_helpers import (
     HEADER,
     NOW,
@@ -240,6 +240,36 @@ class TestFormulas:
         assert counts(job) == {"read": 1, "refused": 1}
         assert reasons(job) == [(2, "email", reason)]
         assert stored(audience) == []
+
+
+class TestUndoneAudience:
+    def test_is_gone_with_the_import_that_failed(self, audience: Audience) -> None:
+        job = import_file(audience, "p.csv", b"email\n")
+        stored_file = Path(job.file.path)
+        assert jobs.undo_audience(job)
+        assert not Audience.objects.exists()
+        assert not ImportJob.objects.exists()
+        assert not stored_file.exists()
+
+    def test_is_kept_for_the_recipients_that_another_import_wrote(self, audience: Audience) -> None:
+        failed = import_file(audience, "p.csv", b"email\n")
+        import_file(audience, "good.csv", csv_bytes([("ann@example.com", "Ann", "")]))
+        assert not jobs.undo_audience(failed)
+        assert audience.recipients.count() == 1
+        assert audience.imports.count() == 2
+
+    def test_is_kept_for_an_import_that_is_to_begin(self, audience: Audience) -> None:
+        failed = import_file(audience, "p.csv", b"email\n")
+        create(audience, "good.csv", csv_bytes([("ann@example.com", "Ann", "")]))
+        assert not jobs.undo_audience(failed)
+        assert audience.imports.count() == 2
+
+    def test_is_kept_for_a_campaign(self, audience: Audience) -> None:
+        failed = import_file(audience, "p.csv", b"email\n")
+        template = EmailTemplate.objects.create(name="Offer", subject="Hello")
+        Campaign.objects.create(audience=audience, template=template, name="May")
+        assert not jobs.undo_audience(failed)
+        assert Audience.objects.get() == audience
 
 
 class TestDeletedJob:

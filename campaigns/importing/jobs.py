@@ -5,6 +5,7 @@ create_job    the file stored, the job queued
 run           read, validate, write; harmless to call twice, or on two machines   (running)
 cancel        let it end where it is
 interrupted   the jobs that nobody works on
+undo_audience the audience of an import that failed, taken back
 """
 
 import logging
@@ -16,7 +17,7 @@ from typing import IO
 from uuid import uuid4
 
 from django.core.files import File
-from django.db import Error, InterfaceError, OperationalError
+from django.db import Error, InterfaceError, OperationalError, transaction
 from django.db.models import Value
 from django.db.models.functions import Coalesce
 
@@ -160,6 +161,31 @@ def is_half_written(audience_id: int) -> bool:
     staging.lock_audience(audience_id)
     running = ImportJob.objects.filter(audience_id=audience_id, status__in=OPEN)
     return running.filter(written_through__gt=0).exists()
+
+
+def undo_audience(job: ImportJob) -> bool:
+    """Delete the audience that was created for this import alone, with the import; whether that was done.
+
+    It is kept when anything else has come to use it: recipients, another import, a campaign.
+    """
+    with transaction.atomic():
+        staging.lock_audience(job.audience_id)
+        # the lock of the row holds up whoever is about to refer to it
+        audience = Audience.objects.select_for_update().filter(pk=job.audience_id).first()
+        if audience is None or _is_in_use(audience, besides=job):
+            return False
+        audience.delete()
+    job.file.delete(save=False)
+    job.errors_file.delete(save=False)
+    return True
+
+
+def _is_in_use(audience: Audience, *, besides: ImportJob) -> bool:
+    return (
+        audience.recipients.exists()
+        or audience.imports.exclude(pk=besides.pk).exists()
+        or audience.campaigns.exists()
+    )
 
 
 def interrupted() -> list[int]:

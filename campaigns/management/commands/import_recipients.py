@@ -7,6 +7,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep
 from typing import IO, Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -27,6 +28,7 @@ COUNTERS = ("read", "created", "updated", "unchanged", "duplicate", "refused", "
 MOVING = ("status", "phase", "total", *COUNTERS, "rate_per_second", "eta_seconds")
 WIDTH = 100  # columns of a terminal that the bar takes
 SHOWN = 5
+WAIT = 1.0  # seconds between two looks at an import that a worker has taken
 
 
 def _mapping(text: str) -> dict[str, str]:
@@ -152,10 +154,10 @@ class Command(BaseCommand):
             job = self._create(target, file, options)
         try:
             self._run(job, options)
-        except ImportRefused:
-            if audience is None:
-                job.file.delete(save=False)
-                target.delete()
+        except ImportRefused as refused:
+            if audience is None and not jobs.undo_audience(job):
+                kept = f'The audience "{target}" is kept.'
+                raise ImportRefused(refused.field, f"{refused.message} {kept}") from refused
             raise
 
     def _create(self, audience: Audience, file: IO[bytes], options: dict[str, Any]) -> ImportJob:
@@ -175,7 +177,7 @@ class Command(BaseCommand):
     def _run(self, job: ImportJob, options: dict[str, Any]) -> None:
         began = timezone.now()
         with self._cancelled_by_interrupt():
-            job = jobs.run(job.pk, now=began, on_progress=self._progress)
+            job = self._to_its_end(job)
         if job.status == ImportStatus.FAILED:
             raise ImportRefused("file", job.problem)
         if options["errors"]:
@@ -187,6 +189,14 @@ class Command(BaseCommand):
             self._print_summary(job, seconds)
         if job.status == ImportStatus.CANCELLED:
             raise CommandError(job.problem, returncode=CANCELLED)
+
+    def _to_its_end(self, job: ImportJob) -> ImportJob:
+        """The job once it has ended: by us, or by the worker that the minute tick gave it to before us."""
+        while (job := jobs.run(job.pk, now=timezone.now(), on_progress=self._progress)).status in jobs.OPEN:
+            self._heed_interrupt(job)
+            self._show(job)
+            sleep(WAIT)
+        return job
 
     @contextmanager
     def _cancelled_by_interrupt(self) -> Iterator[None]:
@@ -206,12 +216,17 @@ class Command(BaseCommand):
                 signal.signal(signal.SIGINT, before)
 
     def _progress(self, job: ImportJob) -> None:
+        self._heed_interrupt(job)
+        if job.status == ImportStatus.RUNNING:
+            self._show(job)
+
+    def _heed_interrupt(self, job: ImportJob) -> None:
         if self._interrupted:
             self._interrupted = False
             with suppress(jobs.ImportEnded):
                 jobs.ask_to_cancel(job.pk, now=timezone.now())
-        if job.status != ImportStatus.RUNNING:
-            return
+
+    def _show(self, job: ImportJob) -> None:
         if self._json:
             self.stdout.write(json.dumps({name: getattr(job, name) for name in MOVING}))
             self.stdout.flush()
