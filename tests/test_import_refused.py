@@ -154,13 +154,13 @@ REFUSED = [
     (
         "far_down.xlsx",
         stray_cell("CV1048576"),
-        'Sheet "People" reaches over 1,048,576 rows and 100 columns, more than 50,000,000 cells. '
+        'Sheet "People" reaches over 1,048,576 rows and 100 columns, more than 6,000,000 cells. '
         "Delete stray cells outside the table, or save it as CSV.",
     ),
     (
         "nowhere.xlsx",
         with_part(BOOK, SHEET, part(BOOK, SHEET).replace(b'r="B2"', b'r="B999999999"')),
-        'Sheet "People" reaches over 999,999,999 rows and 3 columns, more than 50,000,000 cells. '
+        'Sheet "People" reaches over 999,999,999 rows and 3 columns, more than 6,000,000 cells. '
         "Delete stray cells outside the table, or save it as CSV.",
     ),
     (
@@ -168,6 +168,30 @@ REFUSED = [
         with_part(BOOK, SHEET, part(BOOK, SHEET).replace(b'r="B2"', b'r="AAAAAA2"')),
         'Sheet "People" has 12356631 columns; an import takes at most 100. '
         "Delete the columns to the right of the table, even those that look empty.",
+    ),
+    (
+        "spaced.xlsx",  # so too
+        with_part(BOOK, SHEET, part(BOOK, SHEET).replace(b'r="B2"', b'r = "ALL2"')),
+        'Sheet "People" has 1000 columns; an import takes at most 100. '
+        "Delete the columns to the right of the table, even those that look empty.",
+    ),
+    (
+        "without_references.xlsx",
+        with_part(BOOK, SHEET, part(BOOK, SHEET).replace(b"</row>", b"<c><v>1</v></c>" * 200 + b"</row>", 1)),
+        'Sheet "People" has 203 columns; an import takes at most 100. '
+        "Delete the columns to the right of the table, even those that look empty.",
+    ),
+    (
+        "sparse.xlsx",
+        stray_cell("AW1000000"),
+        'Sheet "People" reaches over 1,000,000 rows and 49 columns, more than 6,000,000 cells. '
+        "Delete stray cells outside the table, or save it as CSV.",
+    ),
+    (
+        "rows_alone.xlsx",
+        with_part(BOOK, SHEET, part(BOOK, SHEET).replace(b"</sheetData>", b"<row r='9000000'/></sheetData>")),
+        'Sheet "People" reaches over 9,000,000 rows and 3 columns, more than 6,000,000 cells. '
+        "Delete stray cells outside the table, or save it as CSV.",
     ),
     (
         "entities.xlsx",

@@ -7,6 +7,7 @@ the reader would lay out in memory, stands in the XML alone.
 import re
 import string
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO
 from xml.parsers import expat
@@ -14,13 +15,14 @@ from xml.parsers import expat
 from campaigns.importing.refusals import ImportRefused
 
 CHUNK = 1 << 20
-OVERLAP = 1024
-# References of any length: calamine believes XYZXYZ1 too. An expression that begins with plain letters finds
-# its places twice as fast, so what stands before them is looked at afterwards.
-CELL = re.compile(rb"""r=(?<=\sr=)["']([A-Za-z]+\d+)""")
-ROW = re.compile(rb"""row(?<=[<:]row)\s[^>]*?\br=["'](\d+)""")
+# How the programs that write workbooks begin a row and a cell, and how XML would let them. References of any
+# length: calamine believes XYZXYZ1 too. An expression that begins with plain letters finds its places twice
+# as fast, so what stands before them is looked at afterwards.
+CELL = re.compile(rb"""c r="(?<=[<:]c r=")([A-Za-z]+\d+)\"""")
+ROW = re.compile(rb"""row r="(?<=[<:]row r=")(\d+)\"""")
+ANY_CELL, ANY_ROW = re.compile(rb"[<:]c[\s/>]"), re.compile(rb"[<:]row[\s/>]")
 DIGITS, LETTERS = string.digits.encode(), string.ascii_letters.encode()
-FORMULA = re.compile(rb"<(?:\w+:)?f[\s/>]")
+FORMULA = re.compile(rb"[<:]f[\s/>]")
 
 
 @dataclass
@@ -30,6 +32,11 @@ class Measure:
     rows: int = 0
     columns: int = 0
     has_formulas: bool = False
+
+    @property
+    def cells(self) -> int:
+        """What a reader would lay out; rows without a cell are gone through too."""
+        return self.rows * max(1, self.columns)
 
 
 @dataclass
@@ -56,33 +63,63 @@ def visible_sheets(archive: zipfile.ZipFile) -> list[Sheet]:
 
 
 def measure(archive: zipfile.ZipFile, sheet: Sheet) -> Measure:
-    """Read through a sheet's XML without parsing it."""
-    found = Measure()
-    columns: set[bytes] = set()
-    tail = b""
-    with archive.open(sheet.path) as xml:
-        while chunk := xml.read(CHUNK):
-            data = tail + chunk
-            cells = b" ".join(CELL.findall(data))  # taken apart as one text: there may be millions
-            columns.update(cells.translate(None, DIGITS).split())
-            rows = {*cells.translate(None, LETTERS).split(), *ROW.findall(data)}
-            found.rows = max(found.rows, max(map(int, rows), default=0))
-            found.has_formulas = found.has_formulas or FORMULA.search(data) is not None
-            tail = data[-OVERLAP:]
-    found.columns = max(map(_column_index, (name.decode() for name in columns)), default=-1) + 1
-    return found
+    """The size of a sheet. One that is written as usual is not parsed, which would take ten times as long."""
+    return _skimmed(archive, sheet) or _read(archive, sheet).size
 
 
 def formulas(archive: zipfile.ZipFile, sheet: Sheet) -> dict[int, dict[int, bool]]:
     """The formula cells: row number (from 1) -> column index (from 0) -> whether a result is stored."""
-    reader = _FormulaReader()
+    return _read(archive, sheet).found
+
+
+def _skimmed(archive: zipfile.ZipFile, sheet: Sheet) -> Measure | None:
+    """The size by the references alone; None where a row or a cell has none in the usual place."""
+    found = Measure()
+    columns: set[bytes] = set()
+    with archive.open(sheet.path) as xml:
+        for data in _whole_tags(xml):
+            references, numbers = CELL.findall(data), ROW.findall(data)
+            is_usual = len(references) == _count(ANY_CELL, data) and len(numbers) == _count(ANY_ROW, data)
+            if not is_usual or b"\0" in data:  # or it is UTF-16
+                return None
+            cells = b" ".join(references)  # taken apart as one text: there may be millions
+            columns.update(cells.translate(None, DIGITS).split())
+            rows = {*cells.translate(None, LETTERS).split(), *numbers}
+            found.rows = max(found.rows, max(map(int, rows), default=0))
+            found.has_formulas = found.has_formulas or FORMULA.search(data) is not None
+    found.columns = max(map(_column_index, (name.decode() for name in columns)), default=-1) + 1
+    return found
+
+
+def _whole_tags(xml: IO[bytes]) -> Iterator[bytes]:
+    """The text in pieces, each cut before a tag."""
+    tail = b""
+    while chunk := xml.read(CHUNK):
+        head, bracket, rest = chunk.rpartition(b"<")
+        if bracket:
+            yield tail + head
+            tail = bracket + rest
+        else:
+            tail += rest
+    yield tail
+
+
+def _count(expression: re.Pattern[bytes], data: bytes) -> int:
+    return len(expression.findall(data))
+
+
+def _read(archive: zipfile.ZipFile, sheet: Sheet) -> "_SheetReader":
+    reader = _SheetReader()
     with archive.open(sheet.path) as xml:
         parse(reader.parser(), xml)
-    return reader.found
+    return reader
 
 
 @dataclass
-class _FormulaReader:
+class _SheetReader:
+    """Follows rows and cells as calamine does: one without a reference comes behind the one before it."""
+
+    size: Measure = field(default_factory=Measure)
     found: dict[int, dict[int, bool]] = field(default_factory=dict)
     row: int = 0
     column: int = -1
@@ -101,17 +138,27 @@ class _FormulaReader:
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         name = _local(tag)
         if name == "row":
-            self.row = int(attributes.get("r", self.row + 1))
-            self.column = -1
+            self._reach(int(attributes.get("r", self.row + 1)), -1)
         elif name == "c":
-            reference = attributes.get("r", "").rstrip("0123456789")
-            self.column = _column_index(reference) if reference else self.column + 1
+            self._begin_cell(attributes.get("r", ""))
             self.is_text = attributes.get("t") == "str"
             self.is_formula = self.has_value = False
         elif name == "f":
-            self.is_formula = True
+            self.size.has_formulas = self.is_formula = True
         elif name == "v":
             self.in_value = True
+
+    def _begin_cell(self, reference: str) -> None:
+        letters = reference.rstrip(string.digits)
+        if letters:
+            self._reach(int(reference[len(letters) :]), _column_index(letters))
+        else:
+            self._reach(self.row, self.column + 1)
+
+    def _reach(self, row: int, column: int) -> None:
+        self.row, self.column = row, column
+        self.size.rows = max(self.size.rows, row)
+        self.size.columns = max(self.size.columns, column + 1)
 
     def _text(self, text: str) -> None:
         self.has_value = self.has_value or (self.in_value and bool(text))
