@@ -4,6 +4,7 @@ import csv
 import io
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from campaigns.importing.encodings import bad_byte, without_bad_bytes
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 19  # characters read at a time: some thousand records, and a few megabytes as lists of cells
 LONGEST_LINE = 2_000_000  # characters; a longer one is no table, and would be held in memory whole
+LONGEST_RECORD = 2 * LONGEST_LINE  # characters; more than a block has, however it ends
+MOST_LINES = 2_000  # of a record
+# Characters that may be read a second time because a record was given up, with 20 more for each line: that
+# takes a second. In a file made for it each line begins a record that is given up when it is at its longest.
+MOST_READ_AGAIN = 100_000_000
+OF_A_LINE = 20
+NEVER_CLOSED = 'A quote (") is opened here and never closed.'
 
 
 class Records:
@@ -72,6 +80,9 @@ class Records:
                 return []
         is_simple = len(rows) == len(lines)
         numbers = range(first, first + len(rows)) if is_simple else self._numbers(lines, first)
+        if not is_simple and _longest(numbers, first + len(lines)) > MOST_LINES:
+            self._source.give_back(lines)
+            return []
         if self._is_damaged:
             return [self._checked(Line(*numbered)) for numbered in zip(numbers, rows, strict=True)]
         return [Block(numbers, rows)]
@@ -108,6 +119,15 @@ def _block(lines: list[Line]) -> list[Block]:
     return [Block([line.number for line in lines], [line.cells for line in lines])] if lines else []
 
 
+def _longest(numbers: Sequence[int], end: int) -> int:
+    """The lines of the record that has most; each begins at its number, and the last ends before `end`."""
+    return max(after - before for before, after in pairwise([*numbers, end]))
+
+
+class _RecordTooLong(csv.Error):
+    """No record goes on for so long."""
+
+
 class _Source:
     """The physical lines of a text, which remembers those of the record being read."""
 
@@ -115,6 +135,8 @@ class _Source:
         self._text = text
         self._returned: deque[str] = deque()
         self._record: list[str] = []
+        self._length = 0  # of the record, in characters
+        self._read_again = 0  # see MOST_READ_AGAIN
         self._number = 0  # of the last line that was handed out
 
     @property
@@ -154,17 +176,26 @@ class _Source:
         self._number += 1
         self._refuse_long(line, self._number)
         self._record.append(line)
+        self._length += len(line)
+        if self._length > LONGEST_RECORD or len(self._record) > MOST_LINES:
+            raise _RecordTooLong
         return line
 
     def begin_record(self) -> int:
         """The number of the line on which the next record begins."""
         self._record.clear()
+        self._length = 0
         return self._number + 1
 
     def give_up_record(self) -> str:
         """The record's first line; the others will be read again, as records of their own."""
         first, *others = self._record
         self.give_back(others)
+        self._read_again += self._length + OF_A_LINE * len(others)
+        if self._read_again > MOST_READ_AGAIN:
+            raise ImportRefused(
+                "file", f"Line {self._number}: {NEVER_CLOSED} Too many lines before it are so."
+            )
         return first
 
     def _refuse_long(self, line: str, number: int) -> None:
@@ -174,8 +205,8 @@ class _Source:
 
 def _in_words(error: csv.Error) -> str:
     message = str(error)
-    if "unexpected end of data" in message:
-        return 'A quote (") is opened here and never closed.'
+    if isinstance(error, _RecordTooLong) or "unexpected end of data" in message:
+        return NEVER_CLOSED
     if "field larger" in message:
         return 'A cell is too long; perhaps a quote (") is opened here and not closed.'
     if "expected after" in message:
