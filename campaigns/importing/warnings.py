@@ -47,6 +47,7 @@ ROLES = """
 """
 
 ABOUT = ("role", "disposable")
+COUNTRY = 2  # letters of a country's own ending (ISO 3166)
 Warner = Callable[[str], str]
 
 
@@ -92,13 +93,21 @@ def _slips() -> dict[str, str]:
 
 
 def _slips_of(name: str) -> set[str]:
+    """In all of `gmail.com`, but only in front of `.co.uk`: yahoo.co.id, hotmail.gr and others are real."""
+    host, _, ending = name.partition(".")
+    if len(ending.rpartition(".")[2]) == COUNTRY:
+        return {f"{slip}.{ending}" for slip in _misspellings(host) if slip}
+    return {slip for slip in _misspellings(name) if "." in slip.strip(".")}
+
+
+def _misspellings(name: str) -> set[str]:
     keys = ascii_lowercase + digits + "-"
     halves = [(name[:at], name[at:]) for at in range(len(name) + 1)]
     left_out = {head + tail[1:] for head, tail in halves if tail}
     swapped = {head + tail[1] + tail[0] + tail[2:] for head, tail in halves if len(tail) > 1}
     other = {head + key + tail[1:] for head, tail in halves if tail for key in keys}
     added = {head + key + tail for head, tail in halves for key in keys}
-    return {slip for slip in left_out | swapped | other | added if "." in slip.strip(".")}
+    return left_out | swapped | other | added
 
 
 @lru_cache(maxsize=65_536)
