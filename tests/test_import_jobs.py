@@ -266,7 +266,7 @@ class TestUndoneAudience:
 
     def test_is_kept_for_a_campaign(self, audience: Audience) -> None:
         failed = import_file(audience, "p.csv", b"email\n")
-        template = EmailTemplate.objects.create(name="Offer", subject="Hello")
+        template = EmailTemplate.objects.create(name="Offer", subject="Hello", text="Hi")
         Campaign.objects.create(audience=audience, template=template, name="May")
         assert not jobs.undo_audience(failed)
         assert Audience.objects.get() == audience

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from campaigns.importing import records
 from campaigns.importing.records import Records
-from campaigns.importing.refusals import ImportRefused, Line, lines_of
+from campaigns.importing.refusals import Fault, ImportRefused, Line, lines_of
 
 LINE = st.lists(st.sampled_from(["", "a", ",", ";", " ", "\t", "é", "\x85", "\u2028", "\x0b", "b c"])).map(
     "".join
@@ -59,7 +59,7 @@ class TestRecords:
             (records.MOST_LINES + 1, False),
         ]
         longer, *others = read(f"\n{longest}"[1:].replace('"', '"\n', 1))
-        assert longer.fault == ("", records.NEVER_CLOSED)
+        assert longer.fault == Fault("", records.NEVER_CLOSED)
         assert [line.number for line in others] == list(range(2, records.MOST_LINES + 2))
 
     def test_end_where_a_quote_stays_open_for_too_many_characters(
@@ -68,7 +68,7 @@ class TestRecords:
         monkeypatch.setattr(records, "LONGEST_RECORD", 1_000)
         monkeypatch.setattr(records, "BLOCK", 100)
         found = read('a,"b\n' + 'c","d\n' * 1_000)
-        assert found[0].fault == ("", records.NEVER_CLOSED)
+        assert found[0].fault == Fault("", records.NEVER_CLOSED)
         assert len(found) == 1_001
 
     def test_refuse_a_file_in_which_each_begins_and_none_ends(self) -> None:
