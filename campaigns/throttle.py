@@ -155,7 +155,7 @@ class Limit:
         """
         if not self.per_second and not self.per_day:
             return Places(count, 0.0)
-        burst = max(count, self.per_second // 10)
+        burst = max(count, self.burst)
         share = max(self.per_second * URGENT_SHARE, 1.0) if urgent else 0.0
         try:
             verdict, wait, booked = redis.eval(
@@ -199,6 +199,11 @@ class Limit:
         now, booked_until, used, oldest = map(float, found)
         more_at = datetime.fromtimestamp(oldest / 1_000_000, UTC) + _DAY if oldest else None
         return Use(max(booked_until - now, 0.0) / 1_000_000, max(int(used), 0), more_at)
+
+    @property
+    def burst(self) -> int:
+        """How many sends may go at once without being asked for together."""
+        return self.per_second // 10
 
     @property
     def _keys(self) -> tuple[str, str, str]:

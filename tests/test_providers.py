@@ -110,10 +110,9 @@ def deliver(
 ) -> tuple[list[Outcome], Trouble | None]:
     """Send as delivery.py does, up to the first trouble; each letter of a group has exactly one outcome."""
     outcomes: list[Outcome] = []
-    groups = list(provider.groups(compiled, readers))
-    assert sorted(to.delivery_id for group in groups for to in group) == [to.delivery_id for to in readers]
     with provider:
-        for group in groups:
+        for group in provider.groups(compiled, readers):
+            provider.open()
             sending = provider.send(compiled, group, still_ours=still_ours)
             assert sorted(outcome.delivery_id for outcome in sending.outcomes) == sorted(
                 to.delivery_id for to in group
@@ -121,6 +120,7 @@ def deliver(
             outcomes += sending.outcomes
             if sending.trouble:
                 return outcomes, sending.trouble
+    assert sorted(outcome.delivery_id for outcome in outcomes) == [to.delivery_id for to in readers]
     return outcomes, None
 
 

@@ -78,14 +78,6 @@ class TestRefused:
         assert [o.verdict for o in sending.outcomes] == [Verdict.REFUSED, Verdict.UNSENT]
         assert str(sending.trouble).startswith("smtp: MAIL FROM: Connection unexpectedly closed")
 
-    def test_restores_the_timeout_after_an_answer_to_the_dot(self) -> None:
-        with smtp_server() as server:
-            server.data["reader1@example.com"] = "550 no"
-            with smtp(server.port, timeout=17) as provider:
-                provider.send(message(), letters(1), still_ours=lambda: True)
-                assert provider._conversation is not None
-                assert provider._conversation._socket.gettimeout() == 17
-
     @pytest.mark.parametrize("address", ["ü@example.com", "a b@example.com", "no-address"])
     def test_never_asks_for_what_is_no_address(self, address: str) -> None:
         with smtp_server() as server:
@@ -166,6 +158,11 @@ class TestNothingMoreCanBeSent:
             assert [o.verdict for o in sending.outcomes] == [Verdict.UNCONFIRMED, Verdict.UNSENT]
             assert "timed out" in sending.outcomes[0].reason
             assert len(server.contents) == 1
+
+    def test_waits_no_longer_than_told_for_the_other_answers(self) -> None:
+        with scripted(RCPT="silence") as server:
+            sending = send(smtp(server.port, timeout=0.3, dot_timeout=30), *letters(2))
+        assert seen(sending)[0] == (Verdict.DEFERRED, "RCPT TO: timed out")
 
     def test_the_lease_is_asked_about_before_each_mail(self) -> None:
         answers = iter([True, True, False])

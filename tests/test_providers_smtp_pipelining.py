@@ -100,9 +100,9 @@ class TestConnection:
     def test_is_made_anew_where_the_server_has_ended_it(self) -> None:
         with scripted(QUIT="drop") as server, smtp(server.port) as provider:
             provider.send(message(), letters(1), still_ours=lambda: True)
-            assert provider._conversation is not None
-            provider._conversation._socket.shutdown(socket.SHUT_WR)  # and the server closes its side
-            wait_until(lambda: not provider._conversation.answers(), what="closed")  # type: ignore[union-attr]  # it is open
+            (conversation,) = provider._conversations
+            conversation._wire._socket.shutdown(socket.SHUT_WR)  # and the server closes its side
+            wait_until(lambda: not conversation.answers(), what="closed")
             provider.open()
             sending = provider.send(message(), letters(1), still_ours=lambda: True)
         assert [outcome.verdict for outcome in sending.outcomes] == [ACCEPTED]
@@ -121,7 +121,7 @@ class TestConnection:
         with smtp_server() as server, smtp(server.port) as provider:
             server.rcpt["reader1@example.com"] = "550 5.4.5 Daily user sending limit exceeded"
             provider.send(message(), letters(1), still_ours=lambda: True)
-            assert provider._conversation is None
+            assert provider._conversations == []
 
 
 @contextmanager

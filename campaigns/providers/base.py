@@ -141,7 +141,6 @@ def unsent(letters: Sequence[Letter], why: str) -> tuple[Outcome, ...]:
     return tuple(Outcome(letter.delivery_id, Verdict.UNSENT, reason=why) for letter in letters)
 
 
-def lease_over(letters: Sequence[Letter]) -> Answer:
-    """Return what is said of letters that did not leave because the batch is no longer ours."""
-    trouble = Trouble("the batch was taken back, or its campaign held, before this mail left", fault=False)
-    return Answer(unsent(letters, trouble.why), trouble)
+def lease_over() -> Trouble:
+    """Return why nothing more leaves when the batch is no longer ours."""
+    return Trouble("the batch was taken back, or its campaign held, before this mail left", fault=False)

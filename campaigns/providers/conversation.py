@@ -5,14 +5,16 @@ difference between "send it again" and "it may have arrived". So smtplib only co
 in; the mails are sent here.
 """
 
-import select
 import smtplib
 import socket
 import ssl
 import time
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
+from campaigns.providers.wire import CutShort, Reply, Wire
 from campaigns.retries import Stage, smtp_reply
 
 # Seconds to wait for the answer to the final dot. RFC 5321 §4.5.3.2.6 advises ten minutes, because an
@@ -20,8 +22,11 @@ from campaigns.retries import Stage, smtp_reply
 DOT_TIMEOUT = 60.0
 IMPLICIT_TLS_PORT = 465
 FAREWELL_SECONDS = 2.0  # for an answer that nobody needs
-TLS_RECORD = 16_384  # octets (RFC 8446 §5.1)
 IDLE_SECONDS = 5.0  # unused for longer, a connection is asked whether it still stands
+
+T = TypeVar("T")
+Waiting = Generator[float, None, T]
+
 _EXPECTED = {Stage.MAIL: (250,), Stage.RCPT: (250, 251), Stage.DATA: (354,)}
 
 
@@ -71,49 +76,58 @@ class Broken(Exception):
 
 
 class Conversation:
-    """A connection that is ready for mails; `mails` counts those that it carried."""
+    """A connection that is ready for mails; `mails` counts those that it carried.
+
+    What needs an answer is written as a generator that yields until when it waits for the server, so that
+    one thread can hold several conversations at once.
+    """
 
     def __init__(self, account: SmtpAccount) -> None:
         """Connect, encrypt and log in. Raises smtplib.SMTPException, OSError, UnicodeError."""
         self.account = account
         self.mails = 0
-        self._client = _greeted(account)
+        client = _greeted(account)
         try:
-            self._socket = _made_ready(self._client, account)
+            self._wire = Wire(_made_ready(client, account))
         except BaseException:
-            self._client.close()
+            client.close()
             raise
-        self._pipelining = self._client.has_extn("pipelining")
+        self._pipelining = client.has_extn("pipelining")
         self._begun: Envelope | None = None  # announced with the mail before, and not answered yet
         self._unfinished = False  # a transaction was refused half-way and has to be reset
+        self._underway = False  # a mail was begun, and its fate is not known
         self._used_at = time.monotonic()
 
     def __del__(self) -> None:
         """Let no connection outlast who used it, such as the provider of a thread that has ended."""
-        if hasattr(self, "_client"):
+        if hasattr(self, "_wire"):
             self.hang_up()
+
+    @property
+    def left(self) -> int:
+        """How many mails it may still carry."""
+        return max(self.account.mails_per_connection - self.mails, 0)
 
     @property
     def stands(self) -> bool:
         """Whether the connection was left in order; a server may have ended it since, see `answers`."""
-        return self._client.sock is not None and self._begun is None
+        return self._wire.is_open and self._begun is None and not self._underway
 
     def answers(self) -> bool:
         """Say whether the server still holds the connection, and has more mails to come on it."""
-        if not self.stands or self.mails >= self.account.mails_per_connection:
-            return False
-        readable = select.poll()  # unlike select(), for any number of open files
-        readable.register(self._socket, select.POLLIN)
-        if readable.poll(0):
-            return False  # it closed, or says 421 without having been asked
+        if not self.stands or not self.left or not self._wire.is_silent():
+            return False  # it has ended it, or says 421 without having been asked
         if time.monotonic() - self._used_at < IDLE_SECONDS:
             return True
         try:
-            return self._client.noop()[0] == 250
-        except (smtplib.SMTPException, OSError):
+            code, _ = self._through(self._ask(b"NOOP\r\n", self.account.timeout))
+        except Broken:
             return False
+        return code == 250
 
-    def deliver(self, envelope: Envelope, content: bytes, *, following: Envelope | None = None) -> str:
+    def deliver(
+        self, envelope: Envelope, content: bytes, *, following: Envelope | None = None
+    ) -> Waiting[str]:
         """Send one mail and return the text of the 250 that accepts it.
 
         `content` has CRLF line ends, the last one included, and no line that begins with a dot.
@@ -123,31 +137,51 @@ class Conversation:
         """
         if self._begun not in (None, envelope):
             raise ValueError(f"{self._begun} was announced, not {envelope}")
-        self._open(envelope)
+        self._underway = True
+        yield from self._open(envelope)
         self._write_mail(content, b".\r\n" + self._announcement(following))
         self.mails += 1
-        code, text = self._answer_to_the_dot()
+        code, text = yield from self._reply(Stage.DOT, self.account.dot_timeout)
+        self._underway = False
+        if code == 421:
+            self.hang_up()
         if not 200 <= code < 300:
             raise Refused(Stage.DOT, code, text)
         return text.decode("utf-8", "replace")
 
     def quit(self) -> None:
         """Say goodbye, if it can be heard, and close."""
-        with suppress(smtplib.SMTPException, OSError):
-            if self.stands:
-                self._socket.settimeout(FAREWELL_SECONDS)
-                self._client.quit()
+        if self.stands:
+            with suppress(Broken):
+                self._through(self._ask(b"QUIT\r\n", FAREWELL_SECONDS))
         self.hang_up()
 
     def hang_up(self) -> None:
         """Close without a word."""
-        self._client.close()
+        self._wire.close()
 
-    def _open(self, envelope: Envelope) -> None:
+    @staticmethod
+    def heard(waiting: Mapping["Conversation", float]) -> list["Conversation"]:
+        """Wait until some of them hear from the server, or have waited as long as is said; return those."""
+        wires = Wire.speaking([each._wire for each in waiting], until=min(waiting.values()))
+        now = time.monotonic()
+        return [each for each, until in waiting.items() if each._wire in wires or until <= now]
+
+    def _through(self, steps: Waiting[T]) -> T:
+        """Go through with it, and wait for the server."""
+        while True:
+            try:
+                until = next(steps)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            Wire.speaking([self._wire], until=until)
+
+    def _open(self, envelope: Envelope) -> Waiting[None]:
         """Bring the mail to where its content is asked for (354)."""
         if self._begun is None:
             if self._unfinished:
-                self._reset()
+                yield from self._reset()
             self._write(Stage.MAIL, self._announcement(envelope))
         self._begun = None
         refused: Refused | None = None
@@ -155,7 +189,7 @@ class Conversation:
             if not self._pipelining:
                 self._write(stage, _command(stage, envelope))
             try:
-                code, text = self._reply(stage)
+                code, text = yield from self._reply(stage, self.account.timeout)
             except Broken:
                 if refused:
                     raise refused from None
@@ -167,20 +201,19 @@ class Conversation:
             if refused and (code == 421 or not self._pipelining):
                 break
         if refused:
-            self._leave(asked_for_content=code == 354)
+            yield from self._leave(asked_for_content=code == 354)
             raise refused
 
-    def _leave(self, *, asked_for_content: bool) -> None:
+    def _leave(self, *, asked_for_content: bool) -> Waiting[None]:
         """End a transaction that was refused, so that the next one can begin."""
         self._unfinished = not asked_for_content
         if asked_for_content:  # without a recipient: RFC 2920 §3.1 has it ended by a lone dot
             with suppress(Broken):
-                self._write(Stage.DATA, b".\r\n")
-                self._reply(Stage.DATA)
+                yield from self._ask(b".\r\n", self.account.timeout)
+        self._underway = False
 
-    def _reset(self) -> None:
-        self._write(Stage.MAIL, b"RSET\r\n")
-        code, text = self._reply(Stage.MAIL)
+    def _reset(self) -> Waiting[None]:
+        code, text = yield from self._ask(b"RSET\r\n", self.account.timeout)
         if code != 250:
             self.hang_up()
             raise Broken(Stage.MAIL, ConnectionError(f"RSET was answered by {code} {text!r}"))
@@ -193,45 +226,37 @@ class Conversation:
         self._begun = envelope
         return b"".join(_command(stage, envelope) for stage in _EXPECTED)
 
-    def _answer_to_the_dot(self) -> tuple[int, bytes]:
-        """Read the answer for which the server may take its time."""
-        self._socket.settimeout(self.account.dot_timeout)
-        code, text = self._reply(Stage.DOT)
-        self._socket.settimeout(self.account.timeout)
-        if code == 421:
-            self.hang_up()
-        return code, text
-
     def _write_mail(self, content: bytes, dot: bytes) -> None:
-        """Write the content and the dot that ends it; only once the dot is being written is it in doubt.
-
-        Written in pieces of a TLS record: of one that was not written whole, nothing can be read.
-        """
-        octets, written = content + dot, 0
+        """Write the content and the dot that ends it; only once the dot is being written is it in doubt."""
         try:
-            while written < len(octets):
-                written += self._socket.send(octets[written : written + TLS_RECORD])
-        except OSError as error:
+            self._wire.write(content + dot, seconds=self.account.timeout)
+        except CutShort as cut:
             self.hang_up()
-            raise Broken(Stage.DOT if written > len(content) else Stage.DATA, error) from error
+            raise Broken(Stage.DOT if cut.written > len(content) else Stage.DATA, cut.error) from cut
 
     def _write(self, stage: Stage, octets: bytes) -> None:
-        if self._client.sock is None:
+        if not self._wire.is_open:
             raise Broken(stage, ConnectionError("the connection is closed"))
         try:
-            self._socket.sendall(octets)
-        except OSError as error:
+            self._wire.write(octets, seconds=self.account.timeout)
+        except CutShort as cut:
             self.hang_up()
-            raise Broken(stage, error) from error
+            raise Broken(stage, cut.error) from cut
 
-    def _reply(self, stage: Stage) -> tuple[int, bytes]:
+    def _ask(self, command: bytes, seconds: float) -> Waiting[Reply]:
+        self._write(Stage.MAIL, command)
+        return (yield from self._reply(Stage.MAIL, seconds))
+
+    def _reply(self, stage: Stage, seconds: float) -> Waiting[Reply]:
+        until = time.monotonic() + seconds
         try:
-            code, text = self._client.getreply()
-        except (smtplib.SMTPException, OSError) as error:
+            while (reply := self._wire.reply(until=until)) is None:
+                yield until
+        except OSError as error:
             self.hang_up()
             raise Broken(stage, error) from error
         self._used_at = time.monotonic()
-        return code, text
+        return reply
 
 
 def _command(stage: Stage, envelope: Envelope) -> bytes:

@@ -65,7 +65,12 @@ def _smtp() -> Provider:
         dot_timeout=min(DOT_TIMEOUT, _longest_wait() / 2),
         mails_per_connection=settings.SMTP_MAILS_PER_CONNECTION,
     )
-    return Smtp(account, _limit("smtp"), window=settings.SMTP_DECLARE_WINDOW)
+    return Smtp(
+        account,
+        _limit("smtp"),
+        window=settings.SMTP_DECLARE_WINDOW,
+        connections=settings.SMTP_CONNECTIONS,
+    )
 
 
 _PROVIDERS: dict[str, Callable[[], Provider]] = {"sendgrid": _sendgrid, "smtp": _smtp}

@@ -150,7 +150,8 @@ class SendGrid(Provider):
         if len(leaving) < len(group):  # some must not be written to after all
             return self.send(message, leaving, still_ours=still_ours)
         if not still_ours():
-            return lease_over(group)
+            trouble = lease_over()
+            return Answer(unsent(group, trouble.why), trouble)
         try:
             answer = self._pool.request("POST", self.url, body=body, headers=self._headers)
         except (NewConnectionError, ConnectTimeoutError, LocationValueError) as error:

@@ -1,11 +1,12 @@
-"""SMTP: one connection, kept from batch to batch, a few messages declared at a time."""
+"""SMTP: connections that are kept from batch to batch, a few messages declared at a time for each."""
 
 import logging
+import math
 import smtplib
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from itertools import zip_longest
 
 from campaigns.composing import Letter, Message, SingleMail, mime_pieces
 from campaigns.providers.base import (
@@ -16,70 +17,104 @@ from campaigns.providers.base import (
     Provider,
     Trouble,
     Verdict,
-    lease_over,
     unsent,
 )
 from campaigns.providers.conversation import Broken, Conversation, Envelope, Refused, SmtpAccount, words
+from campaigns.providers.exchange import Exchange, Mail
 from campaigns.retries import Consequence, Stage, smtp_reply
 from campaigns.throttle import Limit
 
 logger = logging.getLogger(__name__)
 
 SENDER_LIMIT_PAUSE = 3600.0  # seconds; an account that is over its daily limit stays so for up to a day
-
-Mail = tuple[Letter, Envelope, tuple[bytes, ...]]
+WIDEN_AGAIN = 60.0  # seconds until a server that took no further connection is asked for one again
+CANNOT_OPEN = (smtplib.SMTPException, OSError, UnicodeError)
 
 
 class Smtp(Provider):
     """A relay such as Gmail's, or any SMTP server."""
 
-    def __init__(self, account: SmtpAccount, limit: Limit, *, window: int) -> None:
-        """`window` is how many messages may be declared, and so be in doubt after a crash, at a time."""
+    def __init__(self, account: SmtpAccount, limit: Limit, *, window: int, connections: int = 1) -> None:
+        """`window` is how many messages may be declared, and so be in doubt after a crash, per connection.
+
+        The first one proves the server; up to `connections` follow where there is enough to send.
+        """
         self.account = account
         self.limit = limit
         self.window = window
+        self.connections = connections
         self.patience = 3 * account.timeout + account.dot_timeout
-        self._conversation: Conversation | None = None
+        self._conversations: list[Conversation] = []
+        self._narrow_until = -math.inf  # on the monotonic clock
 
     def is_ready(self) -> bool:
-        return self._conversation is not None and self._conversation.answers()
+        return bool(self._conversations) and all(each.answers() for each in self._conversations)
 
     def open(self) -> None:
-        if self.is_ready():
-            return
-        self.close()
-        account = self.account
+        wanted = max(len(self._conversations), 1)
+        self._keep(Conversation.answers)
+        while len(self._conversations) < wanted:
+            try:
+                self._connect()
+            except CANNOT_OPEN as error:
+                why = f"{self.name} at {self.account.host}:{self.account.port}: {words(error)}"
+                raise Trouble(why, SENDER_LIMIT_PAUSE if _is_sender_limit(error) else None) from error
+
+    def _connect(self) -> None:
+        """Open one more connection. Raises what CANNOT_OPEN names."""
         try:
-            self._conversation = Conversation(account)
-        except (smtplib.SMTPException, OSError, UnicodeError) as error:
-            why = f"{self.name} at {account.host}:{account.port}: {words(error)}"
-            raise Trouble(why, SENDER_LIMIT_PAUSE if _is_sender_limit(error) else None) from error
+            self._conversations.append(Conversation(self.account))
+        except CANNOT_OPEN:
+            self._narrow_until = time.monotonic() + WIDEN_AGAIN
+            raise
 
     def rest(self) -> None:
-        if self._conversation is not None and not self._conversation.stands:
-            self._hang_up()
+        self._keep(lambda each: each.stands)
 
     def close(self) -> None:
-        conversation, self._conversation = self._conversation, None
-        if conversation is not None:
-            conversation.quit()
+        conversations, self._conversations = self._conversations, []
+        for each in conversations:
+            each.quit()
 
-    def _hang_up(self) -> None:
-        conversation, self._conversation = self._conversation, None
-        if conversation is not None:
-            conversation.hang_up()
+    def _keep(self, fit: Callable[[Conversation], bool]) -> None:
+        """Hang up on those that are not fit to be used again."""
+        kept = [each for each in self._conversations if fit(each)]
+        for each in self._conversations:
+            if each not in kept:
+                each.hang_up()
+        self._conversations = kept
 
     def groups(self, message: Message, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
+        self._keep(Conversation.answers)  # a group is cut for those that stand
         start = 0
         while start < len(letters):
-            end = start + min(self.window, self._left_on_connection())
+            most = min(len(letters) - start, self._at_once())
+            self._widen(math.ceil(most / self.window))
+            end = start + min(most, self._room())
             yield letters[start:end]
             start = end
 
-    def _left_on_connection(self) -> int:
-        """How many mails this connection may still carry, or the next one where it carries no more."""
+    def _at_once(self) -> int:
+        """How many mails may be declared together: where the rate is low, no more than it lets go at once."""
+        all_at_once = self.window * self.connections
+        if not self.limit.per_second:
+            return all_at_once
+        return min(all_at_once, max(self.window, self.limit.burst))
+
+    def _widen(self, wanted: int) -> None:
+        """Open further connections beside the first one, as far as the server takes them."""
+        while 0 < len(self._conversations) < wanted and time.monotonic() > self._narrow_until:
+            try:
+                self._connect()
+            except CANNOT_OPEN as error:
+                held = len(self._conversations)
+                logger.info("%s takes no more than %s connections of a process: %s", self.name, held, error)
+
+    def _room(self) -> int:
+        """How many mails the connections carry before they are to be declared, or made, anew."""
         limit = self.account.mails_per_connection
-        return (self._conversation is not None and limit - self._conversation.mails) or limit
+        left = [each.left or limit for each in self._conversations] or [limit]
+        return sum(min(self.window, each) for each in left)
 
     def compose(self, message: Message, group: Sequence[Letter]) -> Departure:
         mails: dict[int, Mail] = {}
@@ -90,7 +125,8 @@ class Smtp(Provider):
             except ValueError as error:
                 refused[letter.delivery_id] = Outcome(letter.delivery_id, Verdict.REFUSED, reason=str(error))
             else:
-                mails[letter.delivery_id] = letter, Envelope(message.sender.email, letter.email), content
+                envelope = Envelope(message.sender.email, letter.email)
+                mails[letter.delivery_id] = Mail(letter, envelope, content)
         return partial(self._send, mails, refused)
 
     def _send(
@@ -100,55 +136,39 @@ class Smtp(Provider):
         leaving: Sequence[Letter],
         still_ours: Asked,
     ) -> Answer:
-        """Send one mail after the other; what is left when that ends before the last is unsent."""
-        outcomes = dict(refused)
-        trouble = self._send_each(
+        """Send mails until there is trouble; those that had not been posted by then are unsent."""
+        exchange = Exchange(
+            self._conversations,
             [mails[letter.delivery_id] for letter in leaving if letter.delivery_id in mails],
-            outcomes,
-            still_ours,
+            judge=self._judge,
+            still_ours=still_ours,
         )
+        exchange.run()
+        outcomes = {**refused, **exchange.outcomes}
+        left = [letter for letter in leaving if letter.delivery_id not in outcomes]
+        trouble = _weightiest(exchange.troubles)
+        if left and not trouble:
+            trouble = self._trouble("no connection is open that may carry more mails")
         if trouble:
-            self._hang_up()  # without a farewell, for which the answers would have to wait
-            left = [letter for letter in leaving if letter.delivery_id not in outcomes]
+            self._keep(lambda _: False)  # without a farewell, for which the answers would have to wait
             outcomes |= {outcome.delivery_id: outcome for outcome in unsent(left, trouble.why)}
         return Answer(tuple(outcomes[letter.delivery_id] for letter in leaving), trouble)
 
-    def _send_each(
-        self, mails: Sequence[Mail], outcomes: dict[int, Outcome], still_ours: Asked
-    ) -> Trouble | None:
-        """Send mails, noting each one's outcome; return what ended it before the last."""
-        for mail, upcoming in zip_longest(mails, mails[1:]):
-            if not still_ours():
-                return lease_over([]).trouble
-            outcome, trouble = self._send_one(mail, upcoming)
-            outcomes[outcome.delivery_id] = outcome
-            if trouble:
-                return trouble
-        return None
+    def _judge(self, letter: Letter, error: Exception) -> tuple[Outcome, Trouble | None]:
+        """Say what became of a letter at which the conversation did not go on as it should."""
+        match error:
+            case Broken():
+                verdict = Verdict.UNCONFIRMED if error.stage is Stage.DOT else _without_answer(error.stage)
+                trouble = Trouble(f"{self.name}: {error}", hung_up=True)
+                return Outcome(letter.delivery_id, verdict, reason=str(error)), trouble
+            case Refused():
+                return self._judge_reply(letter, error)
+        # a defect of ours: nobody knows how far it came
+        logger.error("%s: delivery %s", self.name, letter.delivery_id, exc_info=error)
+        outcome = Outcome(letter.delivery_id, Verdict.UNCONFIRMED, reason=repr(error))
+        return outcome, self._trouble(repr(error), fault=False)
 
-    def _send_one(self, mail: Mail, upcoming: Mail | None) -> tuple[Outcome, Trouble | None]:
-        letter, envelope, content = mail
-        try:
-            if self._conversation is None:
-                raise Broken(Stage.MAIL, ConnectionError("the connection is closed"))
-            answer = self._conversation.deliver(
-                envelope, b"".join(content), following=upcoming[1] if upcoming else None
-            )
-        except Broken as broken:
-            verdict = Verdict.UNCONFIRMED if broken.stage is Stage.DOT else _without_answer(broken.stage)
-            trouble = Trouble(f"{self.name}: {broken}", hung_up=True)
-            return Outcome(letter.delivery_id, verdict, reason=str(broken)), trouble
-        except Refused as refused:
-            return self._judge(letter, refused)
-        except Exception as error:  # a defect of ours: nobody knows how far it came
-            logger.exception("%s: delivery %s", self.name, letter.delivery_id)
-            why = repr(error)
-            return Outcome(letter.delivery_id, Verdict.UNCONFIRMED, reason=why), self._trouble(
-                why, fault=False
-            )
-        return Outcome(letter.delivery_id, Verdict.ACCEPTED, provider_message_id=answer), None
-
-    def _judge(self, letter: Letter, refused: Refused) -> tuple[Outcome, Trouble | None]:
+    def _judge_reply(self, letter: Letter, refused: Refused) -> tuple[Outcome, Trouble | None]:
         def outcome(verdict: Verdict) -> Outcome:
             return Outcome(letter.delivery_id, verdict, reason=refused.reason)
 
@@ -175,6 +195,11 @@ def _content(message: Message, letter: Letter) -> tuple[bytes, ...]:
     if isinstance(message, SingleMail):
         return (message.content,)
     return mime_pieces(message, letter, now=datetime.now(UTC))
+
+
+def _weightiest(troubles: Sequence[Trouble]) -> Trouble | None:
+    """Return the trouble that asks for the longest pause, of several connections', and else the first."""
+    return max(troubles, key=lambda trouble: trouble.retry_after or 0.0, default=None)
 
 
 def _is_sender_limit(error: Exception) -> bool:
