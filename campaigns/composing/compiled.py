@@ -40,9 +40,11 @@ class Slot:
     """A gap in a message: an output, an `if` or a `for` at the template's top level.
 
     `fill` takes a recipient's values and what the part may still do for them. It raises CannotRender.
+    `field` names the field that the slot shows as it is, but for escaping; None where it is more than that.
     """
 
     fill: Fill
+    field: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,8 @@ def _compile(part: str, source: str, environment: FieldsEnvironment, tidy: Tidy)
             if isinstance(piece, nodes.TemplateData):
                 pieces.append(tidy(piece.data))
             else:
-                pieces.append(Slot(_filler(piece, environment, tidy)))
+                field = piece.name if isinstance(piece, nodes.Name) else None
+                pieces.append(Slot(_filler(piece, environment, tidy), field))
     return CompiledText(tuple(pieces), frozenset(find_undeclared_variables(tree)))
 
 

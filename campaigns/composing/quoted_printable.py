@@ -9,12 +9,14 @@ from binascii import b2a_qp
 from collections.abc import Iterator, Sequence
 
 from campaigns.composing.bounds import Work
-from campaigns.composing.compiled import Context, Slot
+from campaigns.composing.compiled import Context, Fill, Slot
 
 LINE = 75  # of 76 characters a line: one is left for the "=" of a soft break
 _SOFT_BREAK = b"=\r\n"
 # one short line that stands for itself
-_AS_IT_IS = re.compile(r"(?!\.|From )[ -<>-~]{0,74}[!-<>-~]", re.ASCII)
+_AS_IT_IS = re.compile(r"(?!\.|From )[ -<>-~]{0,74}[!-<>-~]")
+# the same without what HTML escapes; most fields are so, and nothing is to be done for them in either part
+_PLAIN = re.compile(r"(?!\.|From )[ !#-%(-;?-~]{0,74}[!#-%(-;?-~]")
 
 
 class Spliced:
@@ -24,14 +26,14 @@ class Spliced:
 
     def __init__(self, pieces: Sequence[str | Slot]) -> None:
         self._pieces: list[bytes] = []
-        self._slots: list[tuple[int, Slot]] = []
+        self._slots: list[tuple[int, str | None, Fill]] = []
         self.never_empty = any(isinstance(piece, str) and piece for piece in pieces)
         at_line_start = True
         for piece in pieces:
             if isinstance(piece, Slot):
                 if not at_line_start:
                     self._pieces.append(_SOFT_BREAK)
-                self._slots.append((len(self._pieces), piece))
+                self._slots.append((len(self._pieces), piece.field, piece.fill))
                 self._pieces.append(b"")
                 at_line_start = False
             elif piece:
@@ -44,10 +46,17 @@ class Spliced:
     def fill(self, context: Context) -> bytes:
         """Return the lines for one recipient, the last one without its end. Raises CannotRender."""
         pieces, work = self._pieces.copy(), Work()
-        for position, slot in self._slots:
-            value = slot.fill(context, work)
-            pieces[position] = value.encode("ascii") if _AS_IT_IS.fullmatch(value) else quoted(value)
+        for position, field, fill in self._slots:
+            value = context.get(field) if field else None
+            if isinstance(value, str) and _PLAIN.fullmatch(value):
+                pieces[position] = value.encode("ascii")
+            else:
+                pieces[position] = _encoded(fill(context, work))
         return b"".join(pieces)
+
+
+def _encoded(value: str) -> bytes:
+    return value.encode("ascii") if _AS_IT_IS.fullmatch(value) else quoted(value)
 
 
 def is_empty(encoded: bytes) -> bool:
