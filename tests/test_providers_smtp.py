@@ -23,8 +23,8 @@ class TestAccepted:
 
     def test_uses_one_connection_for_all(self) -> None:
         with smtp_server() as server:
-            send(smtp(server.port), *letters(30))
-            assert (len(server.recipients), server.connections) == (30, 1)
+            send(smtp(server.port), *letters(10))
+            assert (len(server.recipients), server.connections) == (10, 1)
 
     def test_writes_the_bytes_of_the_mail_with_no_dot_first_on_a_line(self) -> None:
         compiled, to = message(text="{{ x }}"), letter(x=".\n..\r\n.\r.a\r\n.\r\nQUIT\r\n")

@@ -109,13 +109,18 @@ class Conversation:
         return max(self.account.mails_per_connection - self.mails, 0)
 
     @property
+    def is_spent(self) -> bool:
+        """Whether it is to be made anew: fewer than a tenth of its mails are left."""
+        return self.left * 10 < self.account.mails_per_connection
+
+    @property
     def stands(self) -> bool:
         """Whether the connection was left in order; a server may have ended it since, see `answers`."""
         return self._wire.is_open and self._begun is None and not self._underway
 
     def answers(self) -> bool:
-        """Say whether the server still holds the connection, and has more mails to come on it."""
-        if not self.stands or not self.left or not self._wire.is_silent():
+        """Say whether the server still holds the connection."""
+        if not self.stands or not self._wire.is_silent():
             return False  # it has ended it, or says 421 without having been asked
         if time.monotonic() - self._used_at < IDLE_SECONDS:
             return True

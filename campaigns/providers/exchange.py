@@ -36,14 +36,19 @@ class Exchange:
         conversations: Sequence[Conversation],
         mails: Iterable[Mail],
         *,
+        share: int,
         judge: Judge,
         still_ours: Asked,
     ) -> None:
-        """`judge` says what an error of a conversation means for its mail, and for those to come."""
+        """`share` is how many mails one connection carries at most.
+
+        `judge` says what an error of a conversation means for its mail, and for those to come.
+        """
         self.outcomes: dict[int, Outcome] = {}
         self.troubles: list[Trouble] = []
         self._conversations = conversations
         self._waiting = deque(mails)
+        self._places = {each: min(share, each.left) for each in conversations}
         self._upcoming: dict[Conversation, Mail] = {}  # whose envelope goes with the end of the mail before
         self._underway: dict[Conversation, tuple[Letter, Waiting[str]]] = {}
         self._until: dict[Conversation, float] = {}  # when those that wait for the server have waited enough
@@ -79,7 +84,7 @@ class Exchange:
         mail = self._upcoming.pop(conversation, None) or self._next_for(conversation)
         if mail is None or not self._may_leave():
             return False
-        following = self._next_for(conversation, already=1)
+        following = self._next_for(conversation)
         if following:
             self._upcoming[conversation] = following
         steps = conversation.deliver(
@@ -88,9 +93,12 @@ class Exchange:
         self._underway[conversation] = mail.letter, steps
         return True
 
-    def _next_for(self, conversation: Conversation, already: int = 0) -> Mail | None:
-        """Take the next mail, if this conversation may carry one more than `already`."""
-        return self._waiting.popleft() if self._waiting and conversation.left > already else None
+    def _next_for(self, conversation: Conversation) -> Mail | None:
+        """Take the next mail, if there is one and this conversation may carry it."""
+        if not self._waiting or not self._places[conversation]:
+            return None
+        self._places[conversation] -= 1
+        return self._waiting.popleft()
 
     def _may_leave(self) -> bool:
         if not self.troubles and not self._still_ours():

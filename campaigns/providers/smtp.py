@@ -48,11 +48,14 @@ class Smtp(Provider):
         self._narrow_until = -math.inf  # on the monotonic clock
 
     def is_ready(self) -> bool:
-        return bool(self._conversations) and all(each.answers() for each in self._conversations)
+        held = self._conversations
+        return bool(held) and not any(each.is_spent for each in held) and all(each.answers() for each in held)
 
     def open(self) -> None:
         wanted = max(len(self._conversations), 1)
         self._keep(Conversation.answers)
+        if any(each.is_spent for each in self._conversations):  # those that soon would be go with them
+            self._keep(lambda each: each.left > self.window)
         while len(self._conversations) < wanted:
             try:
                 self._connect()
@@ -113,7 +116,7 @@ class Smtp(Provider):
     def _room(self) -> int:
         """How many mails the connections carry before they are to be declared, or made, anew."""
         limit = self.account.mails_per_connection
-        left = [each.left or limit for each in self._conversations] or [limit]
+        left = [limit if each.is_spent else each.left for each in self._conversations] or [limit]
         return sum(min(self.window, each) for each in left)
 
     def compose(self, message: Message, group: Sequence[Letter]) -> Departure:
@@ -140,6 +143,7 @@ class Smtp(Provider):
         exchange = Exchange(
             self._conversations,
             [mails[letter.delivery_id] for letter in leaving if letter.delivery_id in mails],
+            share=self.window,
             judge=self._judge,
             still_ours=still_ours,
         )
