@@ -29,7 +29,8 @@ class SmtpServer:
 
     `rcpt` and `data` hold replies by recipient, `mail` one for every sender; `drop` names recipients
     whose connection is cut "before" or "after" the mail was taken, without an answer. `delay` is the
-    seconds that each answer to a mail takes.
+    seconds that each answer to a mail takes; a `crowd` is how many mails must be waiting for their answers
+    at a time before any of them gets one. Those beyond `most_connections` are turned away, without a word.
     """
 
     port: int = 0
@@ -40,6 +41,9 @@ class SmtpServer:
     data: dict[str, str] = field(default_factory=dict)
     drop: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
+    crowd: asyncio.Barrier | None = None
+    most_connections: int | None = None
+    turned_away: int = 0
 
     @property
     def recipients(self) -> list[str]:
@@ -49,8 +53,13 @@ class SmtpServer:
     async def handle_EHLO(  # aiosmtpd's name
         self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
     ) -> list[str]:
-        self.connections += 1
         session.host_name = hostname
+        if self.connections == self.most_connections:
+            self.turned_away += 1
+            assert isinstance(server.transport, asyncio.Transport)
+            server.transport.abort()
+        else:
+            self.connections += 1
         return responses
 
     async def handle_MAIL(
@@ -78,6 +87,8 @@ class SmtpServer:
         if fate != "before":
             self.accepted.append((recipient, envelope.content))
         await asyncio.sleep(self.delay)
+        if self.crowd:
+            await self.crowd.wait()
         if fate:
             assert isinstance(server.transport, asyncio.Transport)
             server.transport.abort()

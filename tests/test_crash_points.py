@@ -87,9 +87,37 @@ class TestSmtp:
         (batch_id,) = started(campaign)
         times = 1 if point.endswith(("claim", "release")) else 2
         rate = "10" if point.endswith("record") else "0"
-        settings = {"SMTP_DECLARE_WINDOW": "2", "SMTP_RATE_LIMIT_PER_SEC": rate}
+        settings = {
+            "SMTP_DECLARE_WINDOW": "2",
+            "SMTP_CONNECTIONS": "1",
+            "SMTP_RATE_LIMIT_PER_SEC": rate,
+        }
         _die(batch_id, point, times, EMAIL_PORT=str(smtp.port), **settings)
         assert len(smtp.recipients) == accepted
+        _recover_and_finish(batch_id, smtp_line)
+        _check(campaign, smtp.recipients, in_doubt=in_doubt)
+
+
+class TestSeveralConnections:
+    """One message alone, then two at a time, each on a connection of its own; it dies at these two."""
+
+    @pytest.mark.parametrize(
+        ("point", "accepted", "in_doubt"),
+        [("before declare", 1, 1), ("after declare", 1, 2), ("before send", 1, 2), ("after send", 3, 2)],
+    )
+    def test_lose_nobody_and_write_to_nobody_twice(
+        self,
+        campaign: Campaign,
+        smtp: SmtpServer,
+        smtp_line: Line,
+        point: str,
+        accepted: int,
+        in_doubt: int,
+    ) -> None:
+        (batch_id,) = started(campaign)
+        settings = {"SMTP_DECLARE_WINDOW": "1", "SMTP_CONNECTIONS": "2", "SMTP_RATE_LIMIT_PER_SEC": "0"}
+        _die(batch_id, point, 2, EMAIL_PORT=str(smtp.port), **settings)
+        assert (len(smtp.recipients), smtp.connections) == (accepted, 2)
         _recover_and_finish(batch_id, smtp_line)
         _check(campaign, smtp.recipients, in_doubt=in_doubt)
 
@@ -109,7 +137,12 @@ class TestPostgresToo:
         in_doubt: int,
     ) -> None:
         (batch_id,) = started(campaign)
-        settings = {"EMAIL_PORT": str(smtp.port), "SMTP_DECLARE_WINDOW": "2", "CRASH_POSTGRES": "1"}
+        settings = {
+            "EMAIL_PORT": str(smtp.port),
+            "SMTP_DECLARE_WINDOW": "2",
+            "SMTP_CONNECTIONS": "1",
+            "CRASH_POSTGRES": "1",
+        }
         settings["SMTP_RATE_LIMIT_PER_SEC"] = "10" if point.endswith("record") else "0"
         _die(batch_id, point, 2, **settings)
         assert len(smtp.recipients) == accepted

@@ -189,7 +189,7 @@ def cancel_open_rows(campaign: Campaign) -> None:
 
 def _row(values: tuple[Any, ...]) -> Row:
     *plain, attributes, suppressed = values
-    return Row(*plain, orjson.loads(attributes), suppressed)
+    return Row(*(*plain, orjson.loads(attributes), suppressed))
 
 
 def _write(cursor: Cursor, lease: Lease, changes: Collection[Change]) -> None:

@@ -23,7 +23,7 @@ from tests.environment import ENVIRONMENT
 NODES = ("sender-1", "sender-2")
 PROCESSES = 2  # of each sender node
 LEASE_SECONDS = 15
-WINDOW = 10  # messages declared at a time on an SMTP connection
+WINDOW, CONNECTIONS = 10, 4  # messages declared at a time on an SMTP connection; connections of a sender
 RUN = "MAILER_CHAOS_RUN"  # in the environment of every process of a run, to recognise it by
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -40,7 +40,7 @@ class Setup:
     @property
     def unit(self) -> int:
         """The most mails that one process can have declared at a time."""
-        return WINDOW if self.provider == "smtp" else 200
+        return WINDOW * CONNECTIONS if self.provider == "smtp" else 200
 
     @property
     def providers(self) -> str:
@@ -137,6 +137,7 @@ class System:
             "SMTP_RATE_LIMIT_PER_SEC": str(self.setup.rate),
             "SENDGRID_RATE_LIMIT_PER_SEC": str(self.setup.rate),
             "SMTP_DECLARE_WINDOW": str(WINDOW),
+            "SMTP_CONNECTIONS": str(CONNECTIONS),
             "LEASE_SECONDS": str(LEASE_SECONDS),
             "UNCONFIRMED_POLICY": self.setup.policy,
             "RETRY_BASE_SECONDS": "1",

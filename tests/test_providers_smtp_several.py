@@ -1,0 +1,203 @@
+"""Several SMTP connections of one sender: when they are opened, and what goes over which."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+
+import pytest
+
+from campaigns.composing import Letter
+from campaigns.providers import Answer, Smtp, Verdict
+from campaigns.providers.conversation import SmtpAccount
+from campaigns.throttle import Limit
+from tests.letters import letters, message
+from tests.mail_servers import smtp_server
+
+ACCEPTED, DEFERRED, REFUSED = Verdict.ACCEPTED, Verdict.DEFERRED, Verdict.REFUSED
+UNCONFIRMED, UNSENT = Verdict.UNCONFIRMED, Verdict.UNSENT
+
+
+def wide(
+    port: int,
+    *,
+    connections: int = 4,
+    window: int = 10,
+    rate: int = 0,
+    mails_per_connection: int = 100,
+    timeout: float = 30,
+) -> Smtp:
+    account = SmtpAccount(
+        "127.0.0.1", port, use_tls=False, timeout=timeout, mails_per_connection=mails_per_connection
+    )
+    return Smtp(account, Limit("smtp", rate), window=window, connections=connections)
+
+
+def send_all(
+    provider: Smtp, readers: Sequence[Letter], still_ours: Callable[[], bool] = lambda: True
+) -> list[Answer]:
+    """Send as `sending` does, to the first trouble."""
+    answers = []
+    for group in provider.groups(message(), readers):
+        provider.open()
+        answers.append(provider.send(message(), group, still_ours=still_ours))
+        if answers[-1].trouble:
+            break
+    return answers
+
+
+def sizes(answers: Sequence[Answer]) -> list[int]:
+    return [len(answer.outcomes) for answer in answers]
+
+
+def verdicts(answers: Sequence[Answer]) -> dict[int, Verdict]:
+    return {outcome.delivery_id: outcome.verdict for answer in answers for outcome in answer.outcomes}
+
+
+class TestOpening:
+    def test_the_first_one_has_to_prove_the_server(self) -> None:
+        with smtp_server() as server, closing(wide(server.port)) as provider:
+            assert sizes(send_all(provider, letters(100))) == [10, 40, 40, 10]
+            assert (len(set(server.recipients)), len(server.recipients)) == (100, 100)
+            assert server.connections == 4
+
+    def test_opens_no_more_than_there_is_to_send(self) -> None:
+        with smtp_server() as server, closing(wide(server.port)) as provider:
+            assert sizes(send_all(provider, letters(10))) == [10]
+            assert server.connections == 1
+            assert sizes(send_all(provider, letters(15))) == [15]
+            assert server.connections == 2
+
+    @pytest.mark.parametrize(("rate", "expected"), [(20, [10, 10, 10, 10, 10]), (200, [10, 20, 20])])
+    def test_declares_no_more_together_than_the_rate_lets_go_at_once(
+        self, rate: int, expected: list[int]
+    ) -> None:
+        with smtp_server() as server, closing(wide(server.port, rate=rate)) as provider:
+            assert sizes(send_all(provider, letters(50))) == expected
+            assert server.connections == max(expected) // 10
+
+    def test_makes_do_with_those_that_the_server_takes(self) -> None:
+        with smtp_server() as server, closing(wide(server.port)) as provider:
+            server.most_connections = 2
+            assert sizes(send_all(provider, letters(50))) == [10, 20, 20]
+            assert sizes(send_all(provider, letters(40))) == [20, 20]
+            assert (server.connections, server.turned_away) == (2, 1), "it was asked again within a minute"
+            assert (len(set(server.recipients)), len(server.recipients)) == (50, 90)
+
+    def test_makes_all_of_them_anew_after_so_many_mails(self) -> None:
+        with (
+            smtp_server() as server,
+            closing(wide(server.port, window=5, mails_per_connection=20)) as provider,
+        ):
+            send_all(provider, letters(5))
+            for _ in range(4):
+                assert sizes(send_all(provider, letters(80))) == [20, 20, 20, 20]
+            assert len(server.recipients) == 325
+        assert server.connections == 4 + 4 * 4
+
+    def test_begins_a_batch_with_those_that_still_stand(self) -> None:
+        with smtp_server() as server, closing(wide(server.port)) as provider:
+            send_all(provider, letters(50))
+            for conversation in provider._conversations[1:]:
+                conversation._wire._socket.shutdown(socket.SHUT_WR)
+            while any(conversation.answers() for conversation in provider._conversations[1:]):
+                threading.Event().wait(0.01)
+            assert sizes(send_all(provider, letters(8))) == [8]
+            assert (len(server.recipients), server.connections) == (58, 4)
+
+
+class TestSending:
+    def test_waits_for_the_answers_of_all_of_them_together(self) -> None:
+        with smtp_server() as server, closing(wide(server.port, window=1)) as provider:
+            send_all(provider, letters(5))
+            server.crowd = asyncio.Barrier(4)
+            answers = send_all(provider, letters(12))
+            assert sizes(answers) == [4, 4, 4]
+            assert set(verdicts(answers).values()) == {ACCEPTED}
+
+    def test_goes_on_where_one_mail_is_refused(self) -> None:
+        with smtp_server() as server, closing(wide(server.port)) as provider:
+            server.rcpt["reader22@example.com"] = "550 5.1.1 no such user"
+            server.data["reader33@example.com"] = "452 4.2.2 full"
+            answers = send_all(provider, letters(60))
+            assert len(server.recipients) == 58
+        found = verdicts(answers)
+        assert (found.pop(22), found.pop(33)) == (REFUSED, DEFERRED)
+        assert set(found.values()) == {ACCEPTED}
+
+    def test_trouble_on_one_ends_it_and_what_was_begun_has_its_answer(self) -> None:
+        with smtp_server() as server, closing(wide(server.port, window=3)) as provider:
+            send_all(provider, letters(4))
+            server.accepted.clear()
+            server.drop["reader5@example.com"] = "after"
+            (answer,) = send_all(provider, letters(12))
+        assert answer.trouble is not None
+        found = verdicts([answer])
+        assert [number for number, verdict in found.items() if verdict is UNCONFIRMED] == [5]
+        taken = {f"reader{number}@example.com" for number, verdict in found.items() if verdict is ACCEPTED}
+        assert set(server.recipients) == {*taken, "reader5@example.com"}
+        assert UNSENT in found.values()
+        assert len(server.recipients) == len(set(server.recipients))
+        assert provider._conversations == []
+
+    def test_lets_nothing_more_leave_once_it_may_not(self) -> None:
+        answers = iter([True] * 6 + [False])
+        with smtp_server() as server, closing(wide(server.port)) as provider:
+            send_all(provider, letters(11))
+            server.accepted.clear()
+            (answer,) = send_all(provider, letters(40), lambda: next(answers))
+            assert len(server.recipients) == 6
+        assert sorted(verdicts([answer]).values(), key=str) == [ACCEPTED] * 6 + [UNSENT] * 34
+        assert answer.trouble is not None
+        assert not answer.trouble.fault
+
+    def test_a_server_without_pipelining_is_asked_step_by_step_on_each(self) -> None:
+        with _asking_each_in_turn(4) as (port, heard), closing(wide(port, window=1)) as provider:
+            send_all(provider, letters(1))
+            assert set(verdicts(send_all(provider, letters(4))).values()) == {ACCEPTED}
+        # no connection may send its content before all four have named their recipients
+        rounds = heard[heard.index("all are here") :]
+        assert rounds.count("RCPT") == 4
+        assert "RCPT" not in rounds[rounds.index(".") :]
+
+
+@contextmanager
+def _asking_each_in_turn(count: int) -> Iterator[tuple[int, list[str]]]:
+    """A server without pipelining that answers DATA only when `count` connections have come to it."""
+    heard: list[str] = []
+    gate = threading.Barrier(count)
+
+    def hold(connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as reader:
+            connection.sendall(b"220 ready\r\n")
+            mails = 0
+            for line in reader:
+                verb = line.strip()[:4].decode().upper()
+                heard.append(verb)
+                if verb == "DATA":
+                    mails += 1
+                    if "all are here" in heard:
+                        gate.wait(30)
+                    connection.sendall(b"354 go on\r\n")
+                    while reader.readline() != b".\r\n":
+                        pass
+                    heard.append(".")
+                connection.sendall(b"221 bye\r\n" if verb == "QUIT" else b"250 ok\r\n")
+                if verb == "EHLO" and heard.count("EHLO") == count:
+                    heard.append("all are here")
+
+    def serve() -> None:
+        for _ in range(count):
+            connection, _ = listener.accept()
+            thread = threading.Thread(target=hold, args=(connection,), daemon=True)
+            thread.start()
+            threads.append(thread)
+
+    threads: list[threading.Thread] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepting = threading.Thread(target=serve, daemon=True)
+        accepting.start()
+        yield listener.getsockname()[1], heard
+        for thread in [accepting, *threads]:
+            thread.join(30)

@@ -1,0 +1,113 @@
+"""What is known of octets whose way was cut short, plain or encrypted; and replies, however they come in."""
+
+import socket
+import ssl
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from campaigns.providers.wire import RECORD, CutShort, Reply, Wire
+from tests.certificates import self_signed
+
+FAR = time.monotonic() + 3600
+
+
+@pytest.fixture(params=["plain", "encrypted"])
+def ends(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[socket.socket, socket.socket]:
+    """A connection with little room on its way: our end and the server's."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
+    if request.param == "plain":
+        return ours, theirs
+    context = self_signed(tmp_path / "certificate.pem")
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "certificate.pem"))
+    accepted: list[ssl.SSLSocket] = []
+    thread = threading.Thread(target=lambda: accepted.append(context.wrap_socket(theirs, server_side=True)))
+    thread.start()
+    ours = trusting.wrap_socket(ours, server_hostname="127.0.0.1")
+    thread.join()
+    return ours, accepted[0]
+
+
+def read_to_the_end(end: socket.socket) -> bytes:
+    received = b""
+    try:
+        while more := end.recv(65_536):
+            received += more
+    except OSError:
+        pass
+    return received
+
+
+class TestCutShort:
+    def test_counts_all_that_the_other_side_can_read(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        ours, theirs = ends
+        octets = bytes(range(256)) * 64_000
+        wire = Wire(ours)
+        with pytest.raises(CutShort, match="timed out") as cut:
+            wire.write(octets, seconds=0.3)
+        wire.close()
+        with theirs:
+            received = read_to_the_end(theirs)
+        assert 0 < len(received) <= cut.value.written < len(octets)
+        assert octets.startswith(received)
+
+    def test_by_the_end_of_the_connection_says_so(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        ours, theirs = ends
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        theirs.close()
+        wire = Wire(ours)
+        with pytest.raises(CutShort) as cut:  # the first records may be written before the end is known here
+            wire.write(b"x" * RECORD * 100, seconds=5)
+        assert isinstance(cut.value.error, OSError)
+        assert wire.is_open
+        wire.close()
+
+
+class TestReply:
+    def test_is_taken_apart_wherever_it_was_cut(self) -> None:
+        ours, theirs = socket.socketpair()
+        wire, replies = Wire(ours), []
+        for octet in b"250-first\r\n250 second\r\n354 go on\n55\r\n\r\n220 x\r\n":
+            theirs.send(bytes([octet]))
+            if reply := wire.reply(until=FAR):
+                replies.append(reply)
+        assert replies == [(250, b"first\nsecond"), (354, b"go on"), (-1, b""), (-1, b""), (220, b"x")]
+        theirs.close()
+        wire.close()
+
+    def test_several_that_came_together_are_given_one_by_one(self) -> None:
+        ours, theirs = socket.socketpair()
+        wire = Wire(ours)
+        theirs.send(b"250 a\r\n250 b\r\n354 c\r\n")
+        found = [wire.reply(until=FAR) for _ in range(4)]
+        assert found == [(250, b"a"), (250, b"b"), (354, b"c"), None]
+        theirs.send(b"421 bye\r\n")
+        theirs.close()
+        assert wire.reply(until=0.0) == (421, b"bye")
+        with pytest.raises(ConnectionError, match="Connection unexpectedly closed"):
+            wire.reply(until=FAR)
+        wire.close()
+
+    @pytest.mark.parametrize("endless", [b"250-more\r\n", b"x"])
+    def test_is_not_taken_in_without_end(self, endless: bytes) -> None:
+        ours, theirs = socket.socketpair()
+        thread = threading.Thread(target=lambda: theirs.sendall(endless * (80_000 // len(endless))))
+        thread.start()
+        wire = Wire(ours)
+        with pytest.raises(ConnectionError, match="the reply has no end"):
+            waited_for(wire)
+        theirs.close()
+        wire.close()
+        thread.join()
+
+
+def waited_for(wire: Wire) -> Reply:
+    while not (reply := wire.reply(until=FAR)):
+        Wire.speaking([wire], until=FAR)
+    return reply
