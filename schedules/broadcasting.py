@@ -7,6 +7,7 @@ from itertools import chain, islice
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 
 from campaigns import dispatch, lifecycle
 from campaigns.models import Campaign, CampaignStatus, EmailTemplate, Timing
@@ -65,7 +66,7 @@ def start(broadcast_id: int, *, now: datetime) -> int | None:
         if broadcast is None or broadcast.campaign.ledger_built_at:
             return None
         latest = broadcast.created_at + broadcast.within
-        moments = _moments(latest)
+        moments = _moments(latest, now)
         begun = list(islice(moments, 1))  # now there is somebody in the audience
         try:
             dispatch.start_with_moments(broadcast.campaign, chain(begun, moments), now=now)
@@ -79,9 +80,9 @@ def start(broadcast_id: int, *, now: datetime) -> int | None:
     return broadcast.campaign_id
 
 
-def _moments(latest: datetime) -> Iterator[tuple[int, datetime | None]]:
+def _moments(latest: datetime, now: datetime) -> Iterator[tuple[int, datetime | None]]:
     for user_ids in _users():
-        preferred = _next_moments(user_ids)
+        preferred = _next_moments(user_ids, now)
         for user_id, recipient_id in mirrors.recipients_of(user_ids).items():
             moment = preferred.get(user_id)
             yield recipient_id, min(moment, latest) if moment else None
@@ -95,10 +96,17 @@ def _users() -> Iterator[list[int]]:
         last = user_ids[-1]
 
 
-def _next_moments(user_ids: list[int]) -> dict[int, datetime]:
+def _next_moments(user_ids: list[int], now: datetime) -> dict[int, datetime]:
+    """Return the next moment of each user who has one ahead.
+
+    The sweep takes a moment up to `sweeping.AHEAD` before it comes. `next_run_at` is the one after it then,
+    and `last_run_for` lies ahead.
+    """
     found: dict[int, datetime] = {}
-    rows = Schedule.objects.filter(user__in=user_ids, next_run_at__isnull=False).order_by("-next_run_at")
-    for user_id, moment in rows.values_list("user_id", "next_run_at"):
+    ahead = Q(next_run_at__isnull=False) | Q(last_run_for__gt=now)
+    rows = Schedule.objects.filter(ahead, user__in=user_ids, paused_at=None)
+    for user_id, taken, upcoming in rows.values_list("user_id", "last_run_for", "next_run_at"):
+        moment = taken if taken is not None and taken > now else upcoming
         if moment is not None:
-            found[user_id] = moment  # the last one written is the earliest
+            found[user_id] = min(moment, found.get(user_id, moment))
     return found

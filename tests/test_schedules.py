@@ -382,6 +382,35 @@ class TestBroadcast:
             send(batch.pk, smtp_line)
         assert len(smtp.recipients) == 4
 
+    def test_waits_for_a_moment_that_the_tick_has_taken_already(
+        self, letter: EmailTemplate, boss: User
+    ) -> None:
+        """Or it would come a day late, and to a user with a one-off at once."""
+        asha, ravi, quiet = user(), user("ravi@example.com"), user("quiet@example.com")
+        schedule(asha, letter)
+        schedule(ravi, None, kind="once", at="2026-05-04T09:00:10Z")
+        planning.pause(schedule(quiet, None).pk, now=NINE)
+        now = NINE - timedelta(seconds=20)
+        sweeping.sweep(now=now)
+        broadcast = broadcasting.create(letter, {}, by=boss, now=now)
+        broadcasting.start(broadcast.pk, now=now)
+        mails = DeliveryLog.objects.filter(campaign=broadcast.campaign)
+        assert dict(mails.values_list("email", "not_before")) == {
+            "asha@example.com": NINE,
+            "ravi@example.com": NINE + timedelta(seconds=10),
+            "quiet@example.com": None,
+            "boss@example.com": None,
+        }
+
+    def test_goes_at_once_to_whose_moment_has_come_and_was_not_taken(
+        self, letter: EmailTemplate, boss: User
+    ) -> None:
+        schedule(user(), None)
+        late = NINE + timedelta(hours=1)
+        broadcast = broadcasting.create(letter, {}, by=boss, now=late)
+        broadcasting.start(broadcast.pk, now=late)
+        assert DeliveryLog.objects.get(email="asha@example.com").not_before == NINE
+
     def test_that_cannot_be_sent_fails_and_says_why(
         self, letter: EmailTemplate, boss: User, settings: Settings
     ) -> None:
