@@ -268,6 +268,7 @@ TASK_MAIL_RECIPIENTS = number("TASK_MAIL_RECIPIENTS", 0, least=0, most=100)
 TASK_MAILS_PER_DAY = number(
     "TASK_MAILS_PER_DAY", 100, least=0
 )  # of one of them, with what tells them of tasks
+SCHEDULE_MAILS_PER_DAY = number("SCHEDULE_MAILS_PER_DAY", 100, least=0)  # of one of them, beside those
 
 # --- Imports ------------------------------------------------------------------------------------
 

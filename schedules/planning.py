@@ -1,5 +1,6 @@
 """What owners do with their schedules: each keeps `next_run_at` right."""
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,8 @@ from schedules.models import Schedule
 from schedules.recurrence import Recurrence
 from users.models import User
 
+MOST_VARIABLES = 10_000  # characters of one schedule's, as JSON: each of its campaigns has a copy
+
 
 class TooManySchedules(Exception):
     """A user has as many schedules as one may have."""
@@ -26,13 +29,13 @@ class TooManySchedules(Exception):
 
 
 def create(user: User, when: Recurrence, fields: Mapping[str, Any], *, now: datetime) -> Schedule:
-    """Store a schedule of the user. Raises TooManySchedules; ValidationError as `check_template` does."""
+    """Store a schedule of the user. Raises TooManySchedules; ValidationError as `check` does."""
     with transaction.atomic():
         User.objects.select_for_update().get(id=user.pk)  # two calls at once count one after the other
         if not user.is_staff and Schedule.objects.filter(user=user).count() >= settings.SCHEDULES_PER_USER:
             raise TooManySchedules
         schedule = Schedule(user=user, **fields)
-        check_template(schedule.template, schedule.variables)
+        check(schedule.template, schedule.variables)
         plan(schedule, when, now=now)
         schedule.save(force_insert=True)
     return schedule
@@ -41,14 +44,14 @@ def create(user: User, when: Recurrence, fields: Mapping[str, Any], *, now: date
 def edit(schedule_id: int, when: Recurrence | None, fields: Mapping[str, Any], *, now: datetime) -> Schedule:
     """Change a schedule; with `when` its next moment is counted anew.
 
-    Raises Schedule.DoesNotExist; ValidationError as `check_template` does.
+    Raises Schedule.DoesNotExist; ValidationError as `check` does.
     """
     with transaction.atomic():
         schedule = Schedule.objects.select_for_update().get(id=schedule_id)
         for name, value in fields.items():
             setattr(schedule, name, value)
         if {"template", "variables"} & fields.keys():
-            check_template(schedule.template, schedule.variables)
+            check(schedule.template, schedule.variables)
         if when is not None:
             plan(schedule, when, now=now)
         schedule.save()
@@ -81,6 +84,15 @@ def resume(schedule_id: int, *, now: datetime) -> Schedule:
             schedule.next_run_at = schedule.when.next(after=now)
             schedule.save(update_fields=["paused_at", "pause_note", "next_run_at", "updated_at"])
     return schedule
+
+
+def check(template: EmailTemplate | None, variables: Mapping[str, Any]) -> None:
+    """Raise ValidationError, naming `template` or `variables`, for what no schedule can have."""
+    size = len(json.dumps(variables, ensure_ascii=False))
+    if size > MOST_VARIABLES:
+        most = f"at most {MOST_VARIABLES:,} are allowed"
+        raise ValidationError({"variables": f"They have {size:,} characters as JSON; {most}."})
+    check_template(template, variables)
 
 
 def check_template(template: EmailTemplate | None, variables: Mapping[str, Any]) -> None:

@@ -10,18 +10,19 @@ second.
 
 import json
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from campaigns import dispatch
 from campaigns.models import Campaign, EmailTemplate, Timing
 from campaigns.preflight import CampaignNotReady
-from schedules import mirrors
+from schedules import allowance, mirrors
 from schedules.models import RunState, Schedule, ScheduleRun
 from schedules.recurrence import Turn, take_turn
 
@@ -165,11 +166,25 @@ def _hand_over(now: datetime, user_id: int | None) -> tuple[int, list[int]]:
         runs = _due_runs(user_id)
         recipients = mirrors.recipients_of({run.schedule.user_id for run in runs}) if runs else {}
         _refuse([run.pk for run in runs if run.schedule.user_id not in recipients], "The user is gone.")
-        started = [
-            _start(batch, recipients, now)
-            for batch in _in_campaigns(run for run in runs if run.schedule.user_id in recipients)
-        ]
+        allowed = _allowed([run for run in runs if run.schedule.user_id in recipients], now)
+        started = [_start(batch, recipients, now) for batch in _in_campaigns(allowed)]
     return len(runs), [campaign_id for campaign_id in started if campaign_id is not None]
+
+
+def _allowed(runs: Sequence[ScheduleRun], now: datetime) -> list[ScheduleRun]:
+    """Return the runs that their users have room for today; the others fail, and say why."""
+    asked = Counter(run.schedule.user_id for run in runs)
+    too_many = allowance.count(asked, now=now) if asked else {}
+    if not too_many:
+        return list(runs)
+    over = {
+        run.pk
+        for user_id, most in too_many.items()
+        for run in [each for each in runs if each.schedule.user_id == user_id][-most:]
+    }
+    most = settings.SCHEDULE_MAILS_PER_DAY
+    _refuse(sorted(over), f"Your schedules have sent {most:,} mails today (UTC), as many as they may.")
+    return [run for run in runs if run.pk not in over]
 
 
 def _due_runs(user_id: int | None) -> list[ScheduleRun]:

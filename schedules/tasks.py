@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from campaigns.tasks import hint, publish, start_campaign_send
-from schedules import broadcasting, queueing, running, sweeping
+from schedules import allowance, broadcasting, queueing, running, sweeping
 from schedules.models import Schedule, Task, TaskRun
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 def check_schedules() -> None:
     """Beat's minute tick: run what is due before the next one; each step whatever becomes of the others."""
     errors = []
-    for step in (_sweep, _broadcast, _sweep_tasks, _take_back, _publish):
+    for step in (_sweep, _broadcast, _sweep_tasks, _take_back, _publish, _forget_what_is_old):
         try:
             step()
         except Exception as error:
@@ -53,6 +53,10 @@ def _take_back() -> None:
 
 def _publish() -> None:
     publish_runs()
+
+
+def _forget_what_is_old() -> None:
+    allowance.forget_old(now=timezone.now())
 
 
 def publish_runs(task_id: int | None = None) -> None:

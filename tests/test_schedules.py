@@ -13,7 +13,7 @@ from pytest_django import Settings
 from campaigns import dispatch
 from campaigns.models import Batch, Campaign, DeliveryLog, EmailTemplate, Recipient, Suppression
 from campaigns.providers import Line
-from schedules import broadcasting, mirrors, outcomes, planning, reading, sweeping
+from schedules import allowance, broadcasting, mirrors, outcomes, planning, reading, sweeping
 from schedules.models import Schedule, ScheduleRun
 from tests.campaign_helpers import counts, let_time_pass, send
 from tests.mail_servers import SmtpServer
@@ -311,6 +311,58 @@ class TestPlanning:
         with pytest.raises(planning.TooManySchedules):
             schedule(owner, letter)
         assert Schedule.objects.count() == 2
+
+    def test_bounds_what_each_campaign_of_a_schedule_copies(self, letter: EmailTemplate) -> None:
+        owned = schedule(user(), letter, variables={"city": "x" * 9_000})
+        too_large = {"variables": {"city": "x" * 10_000}}
+        with pytest.raises(ValidationError) as refusal:
+            planning.edit(owned.pk, None, too_large, now=MONDAY)
+        assert refusal.value.message_dict == {
+            "variables": ["They have 10,012 characters as JSON; at most 10,000 are allowed."]
+        }
+        owned.refresh_from_db()
+        assert owned.variables == {"city": "x" * 9_000}
+
+
+class TestAllowance:
+    """As anybody may register with anybody's address."""
+
+    def test_ends_what_schedules_send_in_a_day_and_says_so(
+        self, letter: EmailTemplate, settings: Settings
+    ) -> None:
+        settings.SCHEDULE_MAILS_PER_DAY = 3
+        for _ in range(4):
+            schedule(user(), letter)
+        schedule(user("ravi@example.com"), letter)
+        sweeping.sweep(now=NINE)
+        sent = ScheduleRun.objects.filter(state="sending").values_list("schedule__user__email", flat=True)
+        assert sorted(sent) == [*["asha@example.com"] * 3, "ravi@example.com"]
+        refused = ScheduleRun.objects.get(state="failed")
+        assert refused.reason == "Your schedules have sent 3 mails today (UTC), as many as they may."
+        assert outcomes.of(user().pk).failed == 1
+        sweeping.sweep(now=NINE + DAY)
+        assert ScheduleRun.objects.filter(state="sending").count() == 8
+
+    def test_is_not_won_back_by_deleting_schedules(self, letter: EmailTemplate, settings: Settings) -> None:
+        settings.SCHEDULE_MAILS_PER_DAY = 2
+        for _ in range(3):
+            schedule(user(), letter)
+            sweeping.sweep(now=NINE)
+            Schedule.objects.all().delete()
+        assert DeliveryLog.objects.count() == 2
+
+    def test_is_no_limit_to_operators(self, letter: EmailTemplate, settings: Settings) -> None:
+        settings.SCHEDULE_MAILS_PER_DAY = 0
+        schedule(user(is_staff=True), letter)
+        schedule(user("ravi@example.com"), letter)
+        sweeping.sweep(now=NINE)
+        assert [each.email for each in DeliveryLog.objects.all()] == ["asha@example.com"]
+
+    def test_is_forgotten_when_the_day_is_over(self, letter: EmailTemplate) -> None:
+        schedule(user(), letter)
+        sweeping.sweep(now=NINE)
+        assert allowance.forget_old(now=NINE) == 0
+        assert allowance.forget_old(now=NINE + DAY) == 1
 
 
 class TestMirrors:

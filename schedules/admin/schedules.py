@@ -55,7 +55,7 @@ class ScheduleForm(RecurringForm, ModelForm[Schedule]):
         """Hold the template to what the API asks, too."""
         cleaned = super().clean() or self.cleaned_data
         try:
-            planning.check_template(cleaned.get("template"), cleaned.get("variables") or {})
+            planning.check(cleaned.get("template"), cleaned.get("variables") or {})
         except ValidationError as problem:
             self.add_error(None, problem)
         return cleaned

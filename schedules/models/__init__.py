@@ -1,10 +1,11 @@
 """The tables: preferred times and jobs of users, and what came of each moment."""
 
-from schedules.models.schedule import Broadcast, RunState, Schedule, ScheduleRun, ScheduleState
+from schedules.models.schedule import Broadcast, MailsOfDay, RunState, Schedule, ScheduleRun, ScheduleState
 from schedules.models.task import Task, TaskRun, TaskRunState, TaskStatus
 
 __all__ = [
     "Broadcast",
+    "MailsOfDay",
     "RunState",
     "Schedule",
     "ScheduleRun",

@@ -135,6 +135,28 @@ class ScheduleRun(models.Model):
         return f"{self.schedule} for {self.scheduled_for.isoformat()}"
 
 
+class MailsOfDay(models.Model):
+    """How many mails the schedules of one user have asked for on one day; it outlasts the schedules."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False
+    )
+    day = models.DateField(help_text="In UTC.")
+    mails = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "day"], name="mails_of_day_counted_once_for_a_user"),
+        ]
+        indexes = [
+            # the tick, which deletes old ones
+            models.Index(F("day"), name="mails_of_day_by_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.mails} mails of user {self.user_id} on {self.day}"
+
+
 class Broadcast(models.Model):
     """A campaign to all users, each mail held until its user's next preferred moment."""
 

@@ -64,7 +64,7 @@ def _fill(schedules: int) -> None:
 def _empty() -> None:
     ours.forget_ledger()
     with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE schedules_schedulerun, schedules_schedule")
+        cursor.execute("TRUNCATE schedules_schedulerun, schedules_schedule, schedules_mailsofday")
         cursor.execute("DELETE FROM campaigns_recipient WHERE user_id IS NOT NULL")
         cursor.execute("DELETE FROM users_user WHERE email LIKE 'sweep%%'")
 
