@@ -6,6 +6,7 @@ A message is a hint. Losing one costs at most a minute, until the next tick; a s
 import logging
 import math
 import mmap
+import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
@@ -27,11 +28,13 @@ logger = logging.getLogger(__name__)
 SENDERS, TRANSACTIONAL = "senders", "transactional"
 MAILS_IN_QUEUE = 1000  # single mails that a tick lets wait in the queue at most
 ON_ITS_WAY = timedelta(seconds=10)  # a mail younger than this has a message that may still be read
+LOOK_SECONDS = 0.25  # how often a worker with users' own mails looks for more urgent ones
 LONGEST_COUNTDOWN = 30  # seconds; far below what Redis's visibility timeout would deliver twice
 
 # A worker's main process is told to end, and its pool's processes are not: they see this byte, which they
 # share with it since they were forked.
 _shared = mmap.mmap(-1, 1)
+_looked_at = -LOOK_SECONDS
 
 
 @worker_process_shutdown.connect
@@ -165,8 +168,26 @@ def send_test(
 
 @shared_task(bind=True, ignore_result=True)
 def send_outbound(self: "Task[[int], None]", mail_id: int) -> None:
-    """Send one single mail to those to whom it is due."""
+    """Send one single mail to those to whom it is due; before a user's own, what is more urgent and waits."""
     owner = f"{self.request.hostname} {self.request.id}"
+    try:
+        for first in _ahead_of(mail_id):
+            _post(first, owner)
+    finally:
+        _post(mail_id, owner)
+
+
+def _ahead_of(mail_id: int) -> list[int]:
+    """Return what is to be sent before this mail. A worker looks for it once in LOOK_SECONDS."""
+    global _looked_at
+    now = time.monotonic()
+    if now - _looked_at < LOOK_SECONDS:
+        return []
+    _looked_at = now
+    return outbound.ahead_of(mail_id)
+
+
+def _post(mail_id: int, owner: str) -> None:
     posted = outbound.post(mail_id, owner=owner, line=configured_line(), stopping=_is_shutting_down)
     if posted and posted.rest is not None and posted.rest <= LONGEST_COUNTDOWN:
         publish(send_outbound, [(mail_id,)], countdown=math.ceil(posted.rest))

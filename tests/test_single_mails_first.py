@@ -10,12 +10,15 @@ from celery import current_app
 from django.db.models import F
 from redis import Redis
 
-from campaigns import actions, broker, outbound
+from campaigns import actions, broker, outbound, tasks
+from campaigns.addresses import BadAddress
 from campaigns.mail import send_email
 from campaigns.models import Campaign, OutboundEmail
+from campaigns.providers import Line
 from campaigns.tasks import check_scheduled_campaigns
 from tests.campaign_helpers import clock
 from tests.mail_servers import SmtpServer
+from tests.schedule_helpers import user
 from tests.workers import celery, environment, kill, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
@@ -55,6 +58,42 @@ class TestBesideACampaign:
                 wait_until(lambda: reader in smtp.recipients, seconds=20, what="arrived")  # noqa: B023  # called at once
                 assert time.monotonic() - began < 2
             assert len(smtp.recipients) < len(many)
+
+
+class TestBesideUsersOwnMails:
+    def test_what_the_system_sends_goes_first(self, smtp: SmtpServer) -> None:
+        asha = user()
+        smtp.delay = 0.1
+        for number in range(40):
+            send_email(f"Reminder {number}", "Water the plants", [asha.email], created_by=asha)
+        with celery(*POST, env=environment(EMAIL_PORT=str(smtp.port))):
+            wait_until(lambda: len(smtp.accepted) >= 5, seconds=60, what="some have left")
+            send_email("Your new password", "Here", ["reader@example.com"])
+            wait_until(lambda: len(smtp.accepted) == 41, seconds=60, what="all have left")
+        assert smtp.recipients.index("reader@example.com") < 20
+
+    def test_whom_it_lets_go_first(self) -> None:
+        asha, boss = user(), user("boss@example.com", is_staff=True)
+        own = [send_email("Mine", "x", [asha.email], created_by=asha).id for _ in range(2)]
+        first = [send_email("Reset", "x", [asha.email]).id]
+        first += [send_email("Invoice", "x", [asha.email], created_by=boss).id]
+        assert [outbound.ahead_of(each) for each in (*own, *first)] == [first, first, [], []]
+        OutboundEmail.objects.filter(id=first[0]).update(status="sent")
+        assert outbound.steps.claim(first[1], "another worker") is not None
+        assert outbound.ahead_of(own[0]) == []
+
+    def test_what_goes_first_and_cannot_be_written_holds_up_nobody(
+        self, smtp: SmtpServer, smtp_line: Line, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asha = user()
+        monkeypatch.setattr(tasks, "configured_line", lambda: smtp_line)
+        monkeypatch.setattr(tasks, "_looked_at", -tasks.LOOK_SECONDS)
+        own = send_email("Mine", "x", [asha.email], created_by=asha).id
+        send_email("Reset", "x", ["reader@example.com"])
+        OutboundEmail.objects.filter(created_by=None).update(reply_to=["no address"])
+        with pytest.raises(BadAddress):
+            tasks.send_outbound(own)
+        assert smtp.recipients == [asha.email]
 
 
 class TestKillMinusNine:

@@ -11,7 +11,7 @@ minute tick finds what was lost. `delivery.py` explains why nothing is lost and 
 
 from campaigns.outbound.deciding import NothingToDecide, Verb, decide
 from campaigns.outbound.posting import Posted, post
-from campaigns.outbound.steps import due, take_back_expired
+from campaigns.outbound.steps import ahead_of, due, take_back_expired
 from campaigns.outbound.writing import Draft, KeyReused, MailRefused, Stored, check, store
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Posted",
     "Stored",
     "Verb",
+    "ahead_of",
     "check",
     "decide",
     "due",

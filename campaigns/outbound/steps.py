@@ -33,6 +33,7 @@ _WORST_FIRST = (
     DeliveryStatus.SUPPRESSED,
     DeliveryStatus.SENT,
 )
+FIRST = 10  # mails that one of less urgency lets go before it at a time
 _DOUBT_SETTLED = (Decision.SEND_AGAIN, Decision.GIVE_UP)
 _LAST_WORDS = (DeliveryStatus.FAILED, DeliveryStatus.SUPPRESSED, DeliveryStatus.CANCELLED)
 
@@ -60,6 +61,18 @@ def due(*, limit: int, older_than: timedelta) -> list[int]:
     return list(
         mails.order_by(F("not_before").asc(nulls_first=True), "id").values_list("id", flat=True)[:limit]
     )
+
+
+def ahead_of(mail_id: int) -> list[int]:
+    """Return up to FIRST mails that are due and go before this one; none unless it is a user's own.
+
+    A user's own is what the tasks of one who is no operator send. What the system and operators send,
+    password resets above all, does not stand in line behind it.
+    """
+    if not OutboundEmail.objects.filter(id=mail_id, created_by__is_staff=False).exists():
+        return []
+    others = OutboundEmail.objects.filter(_is_due(), Q(created_by=None) | Q(created_by__is_staff=True))
+    return list(others.order_by("id").values_list("id", flat=True)[:FIRST])
 
 
 def _is_due() -> Q:
