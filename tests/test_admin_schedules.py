@@ -3,13 +3,14 @@
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
 from campaigns.models import Campaign, EmailTemplate
 from schedules import assigning, sweeping
 from schedules.admin.recurring import NAMES
-from schedules.models import Broadcast, Schedule, Task, TaskRun
+from schedules.models import Broadcast, Schedule, ScheduleRun, Task, TaskRun
 from tests.admin_helpers import client_of, errors, said
 from tests.campaign_helpers import clock
 from tests.schedule_helpers import schedule, user
@@ -144,6 +145,57 @@ class TestTask:
         answer = admin.post(reverse("admin:schedules_task_cancel", args=[made.pk]))
         assert said(answer)[-1] == "Cancelled."
         assert Task.objects.get().status == "cancelled"
+
+
+class TestDeleting:
+    @pytest.mark.parametrize(
+        ("name", "goes"),
+        [
+            ("schedules_schedule", {"schedules": 1, "schedule runs": 1}),
+            ("schedules_task", {"tasks": 1, "task runs": 1}),
+            (
+                "users_user",
+                {"users": 1, "recipients": 1, "schedules": 1, "schedule runs": 1, "tasks": 1, "task runs": 1},
+            ),
+        ],
+    )
+    def test_takes_the_runs_along_which_nobody_may_delete_by_themselves(
+        self, admin: Client, letter: EmailTemplate, name: str, goes: dict[str, int]
+    ) -> None:
+        asha = user()
+        rows = {
+            "schedules_schedule": schedule(asha, letter, now=clock()).pk,
+            "schedules_task": task_of(asha).pk,
+            "users_user": asha.pk,
+        }
+        Schedule.objects.update(next_run_at=clock())
+        sweeping.sweep(now=clock())
+        address = reverse(f"admin:{name}_delete", args=[rows[name]])
+        assert dict(admin.get(address).context["model_count"]) == goes
+        assert admin.post(address, {"post": "yes"}).status_code == 302
+        left = (
+            Schedule.objects.count(),
+            ScheduleRun.objects.count(),
+            Task.objects.count(),
+            TaskRun.objects.count(),
+        )
+        assert (
+            left
+            == {
+                "schedules_schedule": (0, 0, 1, 1),
+                "schedules_task": (1, 1, 0, 0),
+                "users_user": (0, 0, 0, 0),
+            }[name]
+        )
+
+    def test_is_for_those_who_may(self) -> None:
+        owned = schedule(user(), None, now=clock())
+        operator = user("v@example.com", is_staff=True)
+        address = reverse("admin:schedules_schedule_delete", args=[owned.pk])
+        for may, status in (("change_schedule", 403), ("delete_schedule", 302)):
+            operator.user_permissions.set([Permission.objects.get(codename=may)])
+            assert client_of(operator).post(address, {"post": "yes"}).status_code == status
+        assert not Schedule.objects.exists()
 
 
 class TestBroadcast:

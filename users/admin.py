@@ -54,6 +54,38 @@ class ChoosesTimezone:
         )
 
 
+class GoesWhole:
+    """For a ModelAdmin whose rows take along what is theirs: whoever may delete one may delete that, too.
+
+    Django would ask for the permission to delete each kind of row, and some, such as runs, nobody may delete
+    by themselves. It would also name every one of them, and there may be a million.
+    """
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
+        """Say what would go, in numbers."""
+        rows = list(objs)
+        options = self.opts  # type: ignore[attr-defined]  # ModelAdmin's
+        may = all(self.has_delete_permission(request, row) for row in rows)  # type: ignore[attr-defined]  # the same
+        totals = {str(options.verbose_name_plural): len(rows), **_going_along(options.model, rows)}
+        return [str(row) for row in rows], totals, set() if may else {str(options.verbose_name)}, []
+
+
+def _going_along(model: type[models.Model], rows: list[Any], path: str = "") -> dict[str, int]:
+    """Count what the database deletes with these rows, by kind, and what goes with that."""
+    found: dict[str, int] = {}
+    for relation in model._meta.related_objects:
+        if relation.on_delete is not models.CASCADE:
+            continue
+        lookup = f"{relation.field.name}__{path}" if path else relation.field.name
+        theirs: type[models.Model] = relation.related_model
+        count = theirs._base_manager.filter(**{f"{lookup}__in": rows}).count()
+        if count:
+            found |= {str(theirs._meta.verbose_name_plural): count, **_going_along(theirs, rows, lookup)}
+    return found
+
+
 class HasAddress(forms.ModelForm[User] if TYPE_CHECKING else object):  # type: ignore[misc]  # a mixin
     """For a form of an account: its address is held to the rules of those that are mailed to."""
 
@@ -95,7 +127,7 @@ def _is_superuser(request: HttpRequest) -> bool:
 
 
 @admin.register(User)
-class UserAdmin(ChoosesTimezone, ThemedUserAdmin[User]):
+class UserAdmin(GoesWhole, ChoosesTimezone, ThemedUserAdmin[User]):
     """Accounts, which sign in with their e-mail address.
 
     Who may do what is for superusers to say: nobody else gives rights, or touches the account of another

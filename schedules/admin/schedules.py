@@ -22,6 +22,7 @@ from schedules.admin import recurring
 from schedules.admin.operated import Operated
 from schedules.admin.recurring import RecurringForm
 from schedules.models import Schedule, ScheduleRun, ScheduleState, Task
+from users.admin import GoesWhole
 from users.admin_theme import ModelAdmin, ModelForm
 
 SHOWN = 10  # moments, and runs, on the page of a schedule
@@ -62,7 +63,7 @@ class ScheduleForm(RecurringForm, ModelForm[Schedule]):
 
 
 @admin.register(Schedule)
-class ScheduleAdmin(Checked, Large, Operated, ModelAdmin[Schedule]):
+class ScheduleAdmin(GoesWhole, Checked, Large, Operated, ModelAdmin[Schedule]):
     """When users want mail."""
 
     form = ScheduleForm

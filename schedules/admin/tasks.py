@@ -22,6 +22,7 @@ from schedules.admin.schedules import SHOWN, label, there
 from schedules.assigning import NotNow
 from schedules.kinds import KINDS, PayloadRefused
 from schedules.models import Task, TaskRun, TaskRunState, TaskStatus
+from users.admin import GoesWhole
 from users.admin_theme import ModelAdmin, ModelForm, Select
 
 
@@ -71,7 +72,7 @@ class TaskForm(RecurringForm, ModelForm[Task]):
 
 
 @admin.register(Task)
-class TaskAdmin(Checked, Large, Operated, ModelAdmin[Task]):
+class TaskAdmin(GoesWhole, Checked, Large, Operated, ModelAdmin[Task]):
     """What users have done."""
 
     form = TaskForm
