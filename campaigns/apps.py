@@ -6,6 +6,7 @@ class CampaignsConfig(AppConfig):
 
     def ready(self) -> None:
         """Listen for accounts that are deleted."""
-        from campaigns import forgetting  # models can be imported only now
+        from campaigns import forgetting, outbound  # models can be imported only now
 
         forgetting.connect()
+        outbound.forgetting.connect()

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
 from django.db.models.signals import pre_delete
 
-from campaigns.models import OutboundRecipient, Settlement
+from campaigns.models import DeliveryLog, OutboundRecipient, Settlement
 from users.models import User
 
 
@@ -14,7 +16,14 @@ def pseudonym(user_id: int) -> str:
 
 
 def forget(user: User) -> None:
-    """Take the account's address out of the decisions that it made, before it is deleted."""
+    """Take the account's address out of the ledger and of the decisions that it made, before it is deleted.
+
+    What was sent to it as a recipient that is no account's, of an imported list, stays as it is. So does a
+    suppression: whoever complained is still not to be mailed.
+    """
+    DeliveryLog.objects.filter(recipient__user=user).update(email=pseudonym(user.pk))
+    logged = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(User), object_id=user.pk)
+    logged.update(object_repr=pseudonym(user.pk))  # who has changed the account, and deletes it now
     Settlement.objects.filter(decided_by=user).update(decided_by_email=pseudonym(user.pk))
     for recipient in OutboundRecipient.objects.filter(decisions__contains=[{"by": user.email}]):
         for decision in recipient.decisions:

@@ -4,11 +4,13 @@
     steps     claim, declare, record, release: conditional, each its own short transaction
     posting   one mail, start to end
     deciding  what operators decide about it
+    forgetting  what stays of one when its reader's account is deleted
 
 A mail is stored before anything else happens, and a message on the queue `transactional` is only a hint: the
 minute tick finds what was lost. `delivery.py` explains why nothing is lost and nothing silently sent twice.
 """
 
+from campaigns.outbound import forgetting
 from campaigns.outbound.deciding import NothingToDecide, Verb, decide
 from campaigns.outbound.posting import Posted, post
 from campaigns.outbound.steps import ahead_of, due, take_back_expired
@@ -26,6 +28,7 @@ __all__ = [
     "check",
     "decide",
     "due",
+    "forgetting",
     "post",
     "store",
     "take_back_expired",
