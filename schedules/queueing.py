@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from schedules import finishing
 from schedules.kinds import KINDS
-from schedules.models import Task, TaskRun, TaskRunState
+from schedules.models import Task, TaskRun, TaskRunState, TaskStatus
 from schedules.recurrence import take_turn
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,8 @@ def _take(task: Task, is_busy: bool, now: datetime) -> None:
         late = int((now - turn.scheduled_for).total_seconds()) // 60
         run.state, run.finished_at = TaskRunState.MISSED, now
         run.error = f"It was {late:,} minutes late when the scheduler ran again."
+        if turn.next_at is None:  # there will be no other run, of which its status could speak
+            Task.objects.filter(id=task.pk).update(status=TaskStatus.FAILED, last_error=run.error)
     elif is_busy:
         run.state, run.finished_at = TaskRunState.SKIPPED, now
         run.error = "The run before it was not at its end yet."

@@ -127,6 +127,15 @@ class TestSweep:
         queueing.sweep(now=NINE + timedelta(hours=2))
         assert (run_of(task).state, task.status) == ("missed", "pending")
 
+    def test_calls_a_task_failed_whose_only_moment_was_missed(self) -> None:
+        task = make(recurrence={"kind": "once", "at": "2026-05-04T09:00:00"})
+        queueing.sweep(now=NINE + timedelta(hours=2))
+        task.refresh_from_db()
+        assert (run_of(task).state, task.status) == ("missed", "failed")
+        assert (
+            task.last_error == run_of(task).error == "It was 120 minutes late when the scheduler ran again."
+        )
+
     def test_skips_a_moment_while_the_run_before_is_not_at_its_end(self) -> None:
         task = make(recurrence=DAILY)
         queueing.sweep(now=NINE)

@@ -23,7 +23,7 @@ class TaskStatus(models.TextChoices):
     COMPLETED = "completed"
     """Its last run did what was asked."""
     FAILED = "failed"
-    """Its last run failed, after its retries; `last_error` says why."""
+    """Its last run failed, after its retries, or its last moment was missed; `last_error` says why."""
     CANCELLED = "cancelled"
     """Its owner stopped it for good."""
 
