@@ -413,6 +413,45 @@ class TestUsers:
         assert (stored.name, stored.timezone, stored.check_password(NEW)) == ("A.", "Europe/Paris", True)
 
 
+class TestRegisteringAgain:
+    body = {"email": "new@example.com", "password": PASSWORD}
+    key = {"Idempotency-Key": "k-1"}
+
+    def again(self, **changes: str) -> Any:
+        api = APIClient(raise_request_exception=False)
+        return api.post(REGISTER, {**self.body, **changes}, headers=self.key)
+
+    def test_under_the_same_key_is_answered_as_the_first_time(self) -> None:
+        first, second = self.again(), self.again()
+        assert (first.status_code, second.status_code) == (201, 201)
+        assert (second.content, second["Idempotent-Replayed"]) == (first.content, "true")
+        assert User.objects.filter(email="new@example.com").count() == 1
+
+    @pytest.mark.parametrize(
+        "changes", [{"password": NEW}, {"name": "Mallory"}, {"email": "NEW@example.com"}]
+    )
+    def test_with_anything_else_is_refused_as_it_would_be_without_a_key(
+        self, changes: dict[str, str]
+    ) -> None:
+        assert self.again().status_code == 201
+        assert faults(self.again(**changes)) == {"email": "A user with this e-mail address exists already."}
+
+    def test_with_what_was_refused_is_judged_anew(self) -> None:
+        assert list(faults(self.again(password="short"))) == ["password"]
+        assert self.again().status_code == 201
+
+    def test_under_what_is_no_key_makes_nothing(self) -> None:
+        api = APIClient(raise_request_exception=False)
+        problem(api.post(REGISTER, self.body, headers={"Idempotency-Key": "é"}), 400)
+        assert not User.objects.exists()
+
+
+class TestAddress:
+    def test_that_cannot_be_is_told_why(self) -> None:
+        body = {"email": "new@example.com\nother@example.com", "password": PASSWORD}
+        assert faults(post(REGISTER, body)) == {"email": "The address contains a line break."}
+
+
 class TestDeleted:
     def test_account_is_forgotten_and_every_count_stays(
         self, api: APIClient, asha: User, campaign: Campaign

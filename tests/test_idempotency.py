@@ -111,6 +111,21 @@ class TestAll:
             assert (again.content, again["Idempotent-Replayed"]) == (first.content, "true")
         assert (Campaign.objects.count(), OutboundEmail.objects.count()) == (1, 1)
 
+    def test_that_create_or_start_something_say_so(self, api: APIClient) -> None:
+        paths = api.get("/api/schema/", headers={"Accept": "application/json"}).json()["paths"]
+        posts = {path: each["post"] for path, each in paths.items() if "post" in each}
+        without = {
+            path
+            for path, post in posts.items()
+            if {"201", "202"} & post["responses"].keys()
+            and "Idempotency-Key" not in [each["name"] for each in post.get("parameters", [])]
+        }
+        assert without == {
+            "/api/v1/auth/password/reset/",  # once a minute for each account, whoever asks
+            "/api/v1/campaigns/{id}/test/",
+            "/api/v1/imports/{id}/cancel/",  # it makes nothing
+        }
+
     def test_files_too(self, api: APIClient, audience: Audience) -> None:
         def upload(content: bytes) -> Any:
             file = SimpleUploadedFile("people.csv", content)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from django.db import connection, transaction
 
+from users.accounts import AddressTaken
 from users.models import KeptAnswer, User
 
 KEPT_FOR = timedelta(hours=24)
@@ -52,6 +53,27 @@ def once(
             transaction.set_rollback(True)
         else:
             _keep(user, key, fingerprint, answer, now)
+    return None
+
+
+def once_registered(
+    email: str, key: str, fingerprint: str, act: Callable[[], tuple[User, Answer]], *, now: datetime
+) -> Answer | None:
+    """Make an account by `act`, unless the same request under this key has made it: return its answer then.
+
+    The key is the new account's, as there is none before. Raises AddressTaken, as `act` does, for any other
+    request that names an address with an account, whatever its key: nobody learns which keys were used.
+    """
+    try:
+        with transaction.atomic():
+            user, answer = act()
+            _keep(user, key, fingerprint, answer, now)
+    except AddressTaken:
+        owner = User.objects.with_address(email)
+        kept = KeptAnswer.objects.filter(user__in=owner, key=key, kept_at__gt=now - KEPT_FOR).first()
+        if kept is None or kept.fingerprint != fingerprint:
+            raise
+        return Answer(kept.status, bytes(kept.body), kept.headers)
     return None
 
 

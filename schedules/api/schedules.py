@@ -246,8 +246,8 @@ class ScheduleView(OwnedView[Schedule], CreatesOnce, ModelViewSet[Schedule]):
         )
 
     @extend_schema(summary="Run what is due now", request=None, responses={202: SweptSerializer})
-    @action(detail=False, methods=["post"], url_path="send-due")
     @once
+    @action(detail=False, methods=["post"], url_path="send-due")
     def send_due(self, request: Request) -> Response:
         """Do for your own schedules what the tick does each minute; operators do it for all, if they may."""
         user = the_user(request)
@@ -281,8 +281,8 @@ class ScheduleView(OwnedView[Schedule], CreatesOnce, ModelViewSet[Schedule]):
         request=BroadcastSerializer,
         responses={202: BroadcastedSerializer},
     )
-    @action(detail=False, methods=["post"])
     @once
+    @action(detail=False, methods=["post"])
     def broadcasts(self, request: Request) -> Response:
         """Start one campaign to all users, each mail held until its user's next moment (operators)."""
         user = the_user(request)

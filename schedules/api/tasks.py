@@ -232,8 +232,8 @@ class TaskView(OwnedView[Task], CreatesOnce, ModelViewSet[Task]):
         _look_at(serializer.save())
 
     @extend_schema(summary="Run it now", request=None, responses={202: TaskRunSerializer})
-    @action(detail=True, methods=["post"])
     @once
+    @action(detail=True, methods=["post"])
     def run(self, request: Request, pk: str) -> Response:
         """Queue a run at once; its next moment stays. 409 while one is queued or running."""
         task = self.get_object()

@@ -6,9 +6,22 @@ from typing import Any
 from django.http import QueryDict
 from rest_framework import serializers
 
+from users.addresses import BadAddress, parse_address, trim
+
 MOST_NAMED = 20
 LONGEST_NAME = 100
 CSRF_FIELD = "csrfmiddlewaretoken"  # a form posted with a session has it beside its own fields
+
+
+class AddressField(serializers.EmailField):
+    """The address of an account, as it is to be stored; of one that mail cannot be sent to it says why."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the address, for Django's rules to be asked, too."""
+        try:
+            return parse_address(trim(super().to_internal_value(data)))
+        except BadAddress as bad:
+            raise serializers.ValidationError(str(bad), "bad_address") from bad
 
 
 class KnownOnly(serializers.Serializer[Any]):

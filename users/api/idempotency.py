@@ -60,8 +60,21 @@ _PARAMETER = OpenApiParameter(
 )
 
 
+_OF_REGISTERING = OpenApiParameter(
+    HEADER,
+    str,
+    OpenApiParameter.HEADER,
+    description=f"A new one for each account, such as a UUID; 1 to {MAX_KEY} characters. Repeated within 24 "
+    f"hours, the same request is given its first answer again, with `{REPLAYED}: true`; any other one that "
+    "names the address is refused (400).",
+)
+
+
 def once(method: V) -> V:
-    """Decorate a view's method: with the header, it is done once for each user and key."""
+    """Decorate a view's method: with the header, it is done once for each user and key.
+
+    It stands above `action`, which would drop the description of the header.
+    """
 
     @wraps(method)
     def wrapper(view: Any, request: Request, *args: Any, **kwargs: Any) -> Any:
@@ -85,6 +98,33 @@ def once(method: V) -> V:
         return _again(kept) if kept else made[0]
 
     return cast(V, extend_schema(parameters=[_PARAMETER])(wrapper))
+
+
+def registers_once(method: V) -> V:
+    """Decorate the method that makes an account of whoever asks: with the header, it is done once for each.
+
+    It answers with an account's document. What is compared has the password in it, so nobody is given an
+    answer that they could not have by signing in.
+    """
+
+    @wraps(method)
+    def wrapper(view: Any, request: Request) -> Any:
+        key = _key_of(request)
+        if key is None:
+            return method(view, request)
+        made: list[Response] = []
+
+        def act() -> tuple[User, Answer]:
+            made.append(method(view, request))
+            return User.objects.get(pk=made[0].data["id"]), _answer_of(made[0])
+
+        email = request.data.get("email") if isinstance(request.data, Mapping) else None
+        kept = idempotency.once_registered(
+            str(email), key, _fingerprint(view, request, {}), act, now=timezone.now()
+        )
+        return _again(kept) if kept else made[0]
+
+    return cast(V, extend_schema(parameters=[_OF_REGISTERING])(wrapper))
 
 
 class CreatesOnce(mixins.CreateModelMixin):

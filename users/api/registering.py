@@ -11,8 +11,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from users import accounts
-from users.api.bodies import KnownOnly
+from users.api.bodies import AddressField, KnownOnly
 from users.api.errors import TranslatesRefusals
+from users.api.idempotency import registers_once
 from users.api.me import MeSerializer
 from users.models import User, default_timezone
 
@@ -27,7 +28,7 @@ PASSWORD: dict[str, Any] = {
 class RegisterSerializer(KnownOnly, serializers.ModelSerializer[User]):
     """A new account."""
 
-    email = serializers.EmailField(max_length=254)
+    email = AddressField(max_length=254)
     password = serializers.CharField(**PASSWORD)
 
     class Meta:
@@ -44,6 +45,7 @@ class RegisterView(TranslatesRefusals):
     throttle_scope = "register"
 
     @extend_schema(summary="Register", request=RegisterSerializer, responses={201: MeSerializer})
+    @registers_once
     def post(self, request: Request) -> Response:
         """Register; one can sign in at once.
 

@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ModelViewSet
 
 from users import accounts
-from users.api.bodies import KnownOnly
+from users.api.bodies import AddressField, KnownOnly
 from users.api.errors import TranslatesRefusals
 from users.api.idempotency import CreatesOnce
 from users.api.registering import PASSWORD
@@ -53,7 +53,7 @@ class MayManageUsers(BasePermission):
 class UserSerializer(KnownOnly, serializers.ModelSerializer[User]):
     """An account. Without a password its owner sets one by a reset link."""
 
-    email = serializers.EmailField(max_length=254)
+    email = AddressField(max_length=254)
     password = serializers.CharField(required=False, **PASSWORD)
     created_at = serializers.DateTimeField(read_only=True, default_timezone=UTC)
     last_login = serializers.DateTimeField(read_only=True, default_timezone=UTC, allow_null=True)
