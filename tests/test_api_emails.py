@@ -91,11 +91,19 @@ class TestGet:
         }
         assert "body" not in document
 
+    def test_calls_a_mail_what_its_recipients_are_while_a_worker_writes(self, api: APIClient) -> None:
+        """The answers are written first, and what follows from them when the worker gives the mail back."""
+        made = send(api, recipient_list=["a@example.com", "b@example.com"]).json()["id"]
+        for status, said in (("sent", "pending"), ("failed", "failed")):
+            recipient = OutboundRecipient.objects.filter(status="pending").order_by("id")[:1]
+            OutboundRecipient.objects.filter(id__in=recipient).update(status=status)
+            assert api.get(path_of("emails", made)).json()["status"] == said
+
     def test_costs_little_while_nothing_changes(self, api: APIClient) -> None:
         mail_id = send(api).json()["id"]
         etag = api.get(path_of("emails", mail_id))["ETag"]
         assert api.get(path_of("emails", mail_id), headers={"If-None-Match": etag}).status_code == 304
-        OutboundEmail.objects.update(status="sent")
+        OutboundRecipient.objects.update(status="sent")
         assert api.get(path_of("emails", mail_id), headers={"If-None-Match": etag}).status_code == 200
 
     def test_lists_by_status_and_address(self, api: APIClient) -> None:

@@ -77,6 +77,16 @@ class EmailSerializer(RowSerializer[OutboundEmail]):
         ]
         read_only_fields = fields
 
+    def to_representation(self, instance: OutboundEmail) -> dict[str, Any]:
+        """Return the document; its status follows from the recipients that it shows.
+
+        The one that is stored follows them a moment later, when the worker gives the mail back.
+        """
+        document: dict[str, Any] = super().to_representation(instance)
+        if statuses := {each["status"] for each in document["recipients"]}:
+            document["status"] = outbound.status_of(statuses).value
+        return document
+
 
 @extend_schema_field(OpenApiTypes.BYTE)
 class Base64Field(serializers.CharField):

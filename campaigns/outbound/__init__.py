@@ -13,7 +13,7 @@ minute tick finds what was lost. `delivery.py` explains why nothing is lost and 
 from campaigns.outbound import forgetting
 from campaigns.outbound.deciding import NothingToDecide, Verb, decide
 from campaigns.outbound.posting import Posted, post
-from campaigns.outbound.steps import ahead_of, due, take_back_expired
+from campaigns.outbound.steps import ahead_of, due, status_of, take_back_expired
 from campaigns.outbound.writing import Draft, KeyReused, MailRefused, Stored, check, store
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "due",
     "forgetting",
     "post",
+    "status_of",
     "store",
     "take_back_expired",
 ]
