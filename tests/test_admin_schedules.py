@@ -1,5 +1,6 @@
 """Schedules, tasks and broadcasts in the admin."""
 
+import html
 from typing import Any
 
 import pytest
@@ -206,3 +207,17 @@ class TestBroadcast:
         )
         assert answer.status_code == 302
         assert Broadcast.objects.get().campaign == Campaign.objects.get(name="News")
+
+    def test_says_at_each_field_what_is_wrong_with_it_alone(
+        self, admin: Client, letter: EmailTemplate
+    ) -> None:
+        EmailTemplate.objects.update(text="Dear {{ name }} of {{ city }}")
+        body = {"template": letter.pk, "name": "News", "variables": '{"city":', "within_days": 99}
+        answer = admin.post(reverse("admin:schedules_broadcast_add"), body)
+        found = errors(answer)
+        assert {name: len(texts) for name, texts in found.items()} == {"variables": 1, "within_days": 1}
+        assert found["variables"][0].startswith("It is not JSON: ")
+        assert '{"city":' in html.unescape(answer.text)
+        answer = admin.post(reverse("admin:schedules_broadcast_add"), {**body, "variables": "{}"})
+        assert errors(answer)["variables"][0].startswith("'Daily' names city; give them")
+        assert not Broadcast.objects.exists()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin, RelatedFieldListFilter
-    from django.contrib.admin.widgets import AdminTextInputWidget
+    from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
     from django.contrib.auth.admin import UserAdmin
     from django.contrib.auth.forms import (
         AdminPasswordChangeForm,
@@ -30,6 +30,7 @@ else:
     from unfold.forms import UserCreationForm as ThemedUserCreationForm
     from unfold.widgets import UnfoldAdminPasswordWidget as PasswordInput
     from unfold.widgets import UnfoldAdminSelectWidget as Select
+    from unfold.widgets import UnfoldAdminTextareaWidget as AdminTextareaWidget
     from unfold.widgets import UnfoldAdminTextInputWidget as AdminTextInputWidget
 
     class _Generic:
@@ -54,6 +55,7 @@ else:
 __all__ = [
     "AdminPasswordChangeForm",
     "AdminTextInputWidget",
+    "AdminTextareaWidget",
     "AdminUserCreationForm",
     "ModelAdmin",
     "ModelForm",

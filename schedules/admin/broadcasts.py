@@ -20,7 +20,7 @@ from campaigns.tasks import hint
 from schedules import broadcasting, planning, tasks
 from schedules.admin.schedules import label
 from schedules.models import Broadcast
-from users.admin_theme import AdminTextInputWidget, ModelAdmin, ModelForm, Select
+from users.admin_theme import AdminTextareaWidget, AdminTextInputWidget, ModelAdmin, ModelForm, Select
 from users.models import User
 
 
@@ -29,7 +29,11 @@ class BroadcastForm(ModelForm[Broadcast]):
 
     template = forms.ModelChoiceField(EmailTemplate.objects.all(), widget=Select())
     name = LineField(required=False, max_length=200, widget=AdminTextInputWidget())
-    variables = ObjectField(required=False, help_text='Values the same for everybody, as {"month": "May"}.')
+    variables = ObjectField(
+        required=False,
+        help_text='Values the same for everybody, as {"month": "May"}.',
+        widget=AdminTextareaWidget(),
+    )
     within_days = forms.IntegerField(
         min_value=1,
         max_value=31,
@@ -43,8 +47,10 @@ class BroadcastForm(ModelForm[Broadcast]):
         fields = ()
 
     def clean(self) -> dict[str, Any] | None:
-        """Refuse a template that could not be written."""
+        """Refuse a template that could not be written with these variables, once they can be read."""
         cleaned = super().clean() or self.cleaned_data
+        if "variables" not in cleaned:
+            return cleaned
         try:
             planning.check_template(cleaned.get("template"), cleaned.get("variables") or {})
         except ValidationError as problem:

@@ -55,6 +55,8 @@ class ScheduleForm(RecurringForm, ModelForm[Schedule]):
     def clean(self) -> dict[str, Any] | None:
         """Hold the template to what the API asks, too."""
         cleaned = super().clean() or self.cleaned_data
+        if "variables" not in cleaned:
+            return cleaned
         try:
             planning.check(cleaned.get("template"), cleaned.get("variables") or {})
         except ValidationError as problem:
