@@ -61,6 +61,9 @@ def send_email(
     A call with an `idempotency_key` that was used before stores nothing and returns that mail. Raises
     MailRefused, which names each field that is wrong, and KeyReused.
     """
+    lists = {"recipient_list": recipient_list, "cc": cc, "bcc": bcc, "reply_to": reply_to}
+    if texts := [name for name, given in lists.items() if isinstance(given, str)]:
+        raise MailRefused({name: ["Give a list of addresses, not a text."] for name in texts})
     draft = Draft(
         subject=subject,
         text=body,

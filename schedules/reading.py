@@ -319,8 +319,23 @@ def _cron(reader: _Reader) -> str:
         try:
             CronSim(" ".join(fields), datetime(FIRST_YEAR, 1, 1))  # noqa: DTZ001  # naive: only to look at it
         except (CronSimError, ValueError) as error:
-            reader.refuse("cron", f'{error}; write it like "0 9 * * MON-FRI".')
+            reader.refuse("cron", _why_no_cron(fields, str(error)))
     return " ".join(fields)
+
+
+def _why_no_cron(fields: list[str], problem: str) -> str:
+    minute, hour, day, _, weekday = fields
+    if problem == "Bad day-of-month" and _is_cron(f"{minute} {hour} {day} * {weekday}"):
+        return "It never happens: no month that it names has such a day. Give days that these months have."
+    return f'{problem}; write it like "0 9 * * MON-FRI".'
+
+
+def _is_cron(text: str) -> bool:
+    try:
+        CronSim(text, datetime(FIRST_YEAR, 1, 1))  # noqa: DTZ001  # naive: only to look at it
+    except (CronSimError, ValueError):
+        return False
+    return True
 
 
 def _check_ahead(reader: _Reader, recurrence: Recurrence, now: datetime) -> None:

@@ -232,6 +232,12 @@ class TestDoing:
             assert mine.delete(path_of("tasks", pk)).status_code == 204
         assert not list(Path(settings.MEDIA_ROOT).rglob("*.csv"))
 
+    def test_says_which_kinds_there_are(self, mine: APIClient) -> None:
+        refused = mine.post(path_of("tasks"), {**MAIL, "kind": "send_mail"})
+        assert faults(refused) == {
+            "kind": "Give one of send_email, process_data, import_recipients, export_report."
+        }
+
     def test_filters_by_status_and_kind(self, mine: APIClient) -> None:
         done = make(mine)
         work(done)

@@ -340,7 +340,11 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("given", "field", "words_of_it"),
         [
-            ({"kind": "cron", "cron": "0 0 30 2 *"}, "cron", "Bad day-of-month"),
+            ({"kind": "cron", "cron": "0 0 30 2 *"}, "cron", "It never happens"),
+            ({"kind": "cron", "cron": "0 0 31 APR,JUN *"}, "cron", "It never happens"),
+            ({"kind": "cron", "cron": "0 0 32 2 *"}, "cron", "Bad day-of-month"),
+            ({"kind": "cron", "cron": "0 25 31 4 *"}, "cron", "Bad hour"),
+            ({"kind": "daily", "times": ["09:00"], "timezone": "localtime"}, "timezone", "'localtime'"),
             ({"kind": "cron", "cron": "* * * * * *"}, "cron", "It has six fields"),
             ({"kind": "cron", "cron": "61 * * * *"}, "cron", "Bad minute"),
             ({"kind": "cron", "cron": "hourly"}, "cron", "Give five fields"),

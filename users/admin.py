@@ -1,7 +1,6 @@
 """Operators and users in the admin."""
 
 from typing import TYPE_CHECKING, Any
-from zoneinfo import available_timezones
 
 from django import forms
 from django.contrib import admin
@@ -23,14 +22,14 @@ from users.admin_theme import (
 from users.admin_theme import (
     UserAdmin as ThemedUserAdmin,
 )
-from users.models import User
+from users.models import User, timezones
 
 RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
 
 def timezone_choices() -> list[tuple[str, str]]:
     """Every zone of the IANA database, by name."""
-    return [(name, name) for name in sorted(available_timezones())]
+    return [(name, name) for name in sorted(timezones())]
 
 
 class ChoosesTimezone:

@@ -14,13 +14,18 @@ from django.db.models.functions import Lower
 
 from users.managers import UserManager
 
-# read from the zone files each time it is asked for, which takes 10 ms; they change with a new tzdata only
-_timezones = cache(available_timezones)
+NO_ZONES = {"localtime", "Factory"}  # files beside them: what this machine is set to, and "not set yet"
+
+
+@cache  # reading the zone files takes 10 ms; they change with a new tzdata only
+def timezones() -> frozenset[str]:
+    """Return the names of the IANA database's zones."""
+    return frozenset(available_timezones() - NO_ZONES)
 
 
 def validate_timezone(name: str) -> None:
     """Raise ValidationError unless `name` is a zone of the IANA database, such as Asia/Kolkata."""
-    if name not in _timezones():
+    if name not in timezones():
         raise ValidationError(
             "%(name)s is not a time zone of the IANA database; write it like Asia/Kolkata or Europe/Paris.",
             code="unknown_timezone",

@@ -267,8 +267,10 @@ class _Checking:
             yield "headers", f"There are {len(headers)} headers; at most {MAX_HEADERS} are allowed."
         for name, value in headers.items():
             where = f"headers.{name[:80]}"
-            if not _HEADER_NAME.fullmatch(name) or _RESERVED.fullmatch(name):
-                yield where, "A mail cannot be given this header."
+            if not _HEADER_NAME.fullmatch(name):
+                yield where, "A header's name has 1 to 76 visible ASCII characters, and no colon."
+            if _RESERVED.fullmatch(name):
+                yield where, "Leave it out: it is made from the other fields, such as bcc, or on the way."
             if len(value) > MAX_HEADER_CHARACTERS:
                 yield where, f"It has {len(value):,} characters; at most {MAX_HEADER_CHARACTERS:,}."
             yield from _unstorable(where, value)

@@ -28,7 +28,7 @@ from campaigns.values import BadValue, parse_json
 from schedules import assigning, reading, tasks, words
 from schedules.api.base import RECURRENCE_SCHEMA, OwnedView, the_user
 from schedules.api.schedules import NoteSerializer
-from schedules.kinds import CHOICES
+from schedules.kinds import CHOICES, KINDS
 from schedules.models import Task, TaskRun, TaskRunState
 from schedules.recurrence import Recurrence
 from users.api.idempotency import CreatesOnce, once
@@ -103,7 +103,9 @@ class WhenField(serializers.Field[Any, Any, Any, Any]):
 class TaskSerializer(RowSerializer[Task]):
     """A job: what, and when."""
 
-    kind = serializers.ChoiceField(choices=CHOICES)
+    kind = serializers.ChoiceField(
+        choices=CHOICES, error_messages={"invalid_choice": f"Give one of {', '.join(KINDS)}."}
+    )
     payload = ObjectField(required=False)
     when = WhenField(source="asked", required=False)
     sentence = serializers.SerializerMethodField()
