@@ -6,6 +6,8 @@ from contextlib import ExitStack
 from functools import partial
 from math import inf
 
+from django.conf import settings
+
 from tests.bench import composing, ours, rivals
 from tests.bench.arithmetic import Figures, interleaved, times
 from tests.bench.report import Table
@@ -27,8 +29,10 @@ def over_smtp(sizes: Sizes, python: str | None) -> Table:
         audience = ours.audience_of(sizes.smtp, "SMTP")
         contestants: dict[str, tuple[int, Contestant]] = {
             f"this system, {PROCESSES} sender processes": (sizes.smtp, lambda: senders.send(audience)),
-            f"Postfix smtp-source -d -s {PROCESSES}": (sizes.smtp, lambda: smtp_source(sink, sizes.smtp)),
         }
+        for sessions in (PROCESSES, PROCESSES * settings.SMTP_CONNECTIONS):
+            name = f"Postfix smtp-source -d -s {sessions}"
+            contestants[name] = sizes.smtp, partial(smtp_source, sink, sizes.smtp, sessions)
         if python:
             peers = stack.enter_context(rivals.peers(python, sink, sizes.batched))
             slow = {
@@ -71,9 +75,9 @@ def over_http(sizes: Sizes, python: str | None) -> Table:
     return table
 
 
-def smtp_source(sink: SmtpSink, messages: int) -> Timing:
-    """Let Postfix's own generator send as many mails of the same size over connections that it keeps."""
-    command = ["smtp-source", "-d", "-s", str(PROCESSES), "-m", str(messages)]
+def smtp_source(sink: SmtpSink, messages: int, sessions: int) -> Timing:
+    """Let Postfix's own generator send mails of the same size over so many connections, which it keeps."""
+    command = ["smtp-source", "-d", "-s", str(sessions), "-m", str(messages)]
     size, target = str(composing.message_size()), f"127.0.0.1:{sink.port}"
     running: list[subprocess.Popen[bytes]] = []
     try:
