@@ -316,11 +316,32 @@ class TestAnyRecurrence:
         assert all(a < b for a, b in pairwise([after, *found]))
 
 
+def _clocks(zone: str, days: int) -> tuple[timedelta | None, ...]:
+    """Return what the zone's clocks show from the end of 2025 on; equal for zones that are alike."""
+    tz = ZoneInfo(zone)
+    noons = [datetime(2025, 12, 30, 12, tzinfo=UTC) + timedelta(days=n) for n in range(days + 4)]
+    offsets = [noon.astimezone(tz).utcoffset() for noon in noons]
+    quarters = [timedelta(minutes=15 * n) for n in range(24 * 4)]
+    changes = [
+        (noon + quarter).astimezone(tz).utcoffset()
+        for noon, offset, next_one in zip(noons, offsets, offsets[1:], strict=False)
+        if offset != next_one
+        for quarter in quarters
+    ]
+    return (*offsets, *changes)
+
+
+@pytest.fixture(scope="module")
+def zones() -> list[str]:
+    """Every zone of the database but those whose clocks are another one's for 800 days."""
+    return list({_clocks(zone, 800): zone for zone in ZONES}.values())
+
+
 class TestEveryZone:
     @pytest.mark.parametrize("at", ["00:00", "00:30", "01:59", "02:30", "03:00", "23:45"])
-    def test_happens_once_for_each_day_for_years(self, at: str) -> None:
+    def test_happens_once_for_each_day_for_years(self, at: str, zones: list[str]) -> None:
         """One moment for each step of the rule, in each zone of the database."""
-        for zone in ZONES:
+        for zone in zones:
             recurrence = read(kind="daily", times=[at], timezone=zone, start="2026-01-01T00:00")
             found = list(islice(recurrence.occurrences(), 800))
             wanted = [each.wanted for each in found]
