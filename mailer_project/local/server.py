@@ -20,7 +20,6 @@ from mailer_project.local.process import (
     spawn,
 )
 
-PATIENCE = 30.0  # seconds for a start with crash recovery, and for an orderly stop
 START_ATTEMPTS = 3
 
 
@@ -35,6 +34,7 @@ class Server(ABC):
     name: str  # of its directory, and for people
     program: str  # the process's name
     stop_signal: signal.Signals
+    patience = 30.0  # seconds for a start with crash recovery, and for an orderly stop
 
     def __init__(self, directory: Path) -> None:
         self.account = server_account()
@@ -124,7 +124,7 @@ class Server(ABC):
         return self
 
     def stop(self) -> None:
-        """Stop in the orderly way, and by force after half a minute; harmless when it does not run."""
+        """Stop in the orderly way, and by force when its patience ends; harmless when it does not run."""
         self._end_process()
         if self._lock is not None:
             self._lock.close()
@@ -132,7 +132,7 @@ class Server(ABC):
 
     def end_leftover(self) -> None:
         """Stop a server on our data that an earlier launcher has left running."""
-        end(living_in(self.data, self.program), self.stop_signal, PATIENCE)
+        end(living_in(self.data, self.program), self.stop_signal, self.patience)
 
     def _start(self) -> None:
         for _ in range(START_ATTEMPTS):
@@ -150,9 +150,9 @@ class Server(ABC):
             return
         process.send_signal(self.stop_signal)
         try:
-            process.wait(PATIENCE)
+            process.wait(self.patience)
         except subprocess.TimeoutExpired:
-            end(living_in(self.data, self.program), signal.SIGKILL, PATIENCE)
+            end(living_in(self.data, self.program), signal.SIGKILL, self.patience)
             process.wait()
 
     def __enter__(self) -> Self:
@@ -184,7 +184,7 @@ class Server(ABC):
             )
 
     def _wait_until_it_answers(self) -> bool:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while self.running and time.monotonic() < deadline:
             if self.answers():
                 return True

@@ -30,6 +30,7 @@ class RabbitMQ(Server):
     name = "rabbitmq"
     program = "beam.smp"  # Erlang's virtual machine
     stop_signal = signal.SIGTERM
+    patience = 180.0  # seconds; on a busy machine it needs more than half a minute to start
 
     def __init__(self, directory: Path) -> None:
         if not is_installed():
