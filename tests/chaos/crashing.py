@@ -7,6 +7,8 @@ process dies when it comes there for the COUNT-th time. Exits 0 when it never do
 
 With CRASH_POSTGRES set, one process of PostgreSQL is killed just before, as by the kernel when memory runs
 out: PostgreSQL then ends all its processes and forgets what it had not written to its log on disk.
+
+With RECORD_EACH_GROUP set, answers are written before each group, as when it waits for the rate limit.
 """
 
 import functools
@@ -34,9 +36,11 @@ def main(batch_id: int, point: str, times: int) -> None:
     """Arm the point, then work as a sender does."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mailer_project.settings")
     django.setup()
-    from campaigns import delivery, ledger  # Django is ready only now
+    from campaigns import delivery, ledger, sending  # Django is ready only now
     from campaigns.providers import configured_line
 
+    if os.environ.get("RECORD_EACH_GROUP"):
+        sending.LONG_WAIT = -1.0
     line = configured_line()
     arm(line, ledger, point, times)
     delivery.send_batch(batch_id, owner="a process that dies", line=line)
