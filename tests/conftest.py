@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from celery import current_app
 from django.conf import settings
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.core.cache import cache
 from redis import Redis
 from rest_framework.test import APIClient
@@ -22,6 +23,9 @@ from tests.campaign_helpers import NOW
 from tests.chaos.rabbitmq import RabbitMQ, is_installed, start_rabbitmq
 from tests.mail_servers import SendGridServer, SmtpServer, sendgrid_server, smtp_server
 from users.models import User
+
+# Passwords are hashed as always, but not a million times over: most tests begin with an account.
+PBKDF2PasswordHasher.iterations = 1
 
 
 @pytest.fixture
