@@ -10,6 +10,8 @@ from celery import current_app
 from django.conf import settings
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.core.cache import cache
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from redis import Redis
 from rest_framework.test import APIClient
 
@@ -26,6 +28,10 @@ from users.models import User
 
 # Passwords are hashed as always, but not a million times over: most tests begin with an account.
 PBKDF2PasswordHasher.iterations = 1
+
+# How long an example takes says more of what else the machine has to do.
+hypothesis_settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("unhurried")
 
 
 @pytest.fixture

@@ -68,7 +68,9 @@ class TestFile:
         assert stored(other) == stored(nasty)
 
     @pytest.mark.parametrize("extension", exports.EXTENSIONS)
-    @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @hypothesis_settings(
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+    )
     @given(
         values=st.lists(
             st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20).map(
