@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -55,6 +56,13 @@ def leave_in_doubt(batch_id: int, *emails: str) -> None:
     ledger.declare(lease, list(chosen.values_list("id", flat=True)), "smtp")
     Batch.objects.filter(id=batch_id).update(lease_until=F("lease_until") - timedelta(days=1))
     ledger.take_back_expired()
+
+
+def somebody_waits_for_a_lock() -> bool:
+    """Say whether a session of PostgreSQL waits for a lock that another one holds."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT FROM pg_locks WHERE NOT granted")
+        return bool(cursor.rowcount)
 
 
 def let_time_pass(batch_id: int) -> None:

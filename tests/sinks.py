@@ -115,7 +115,7 @@ def free_port() -> int:
 
 def wait_for_port(port: int) -> None:
     """Wait until somebody listens there."""
-    for _ in range(200):
+    for _ in range(2400):
         with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.05)  # another process is starting

@@ -30,7 +30,7 @@ def _die(deed: str, id: int, moment: str, **settings: str) -> None:
         env=environment(**settings),
         stderr=subprocess.PIPE,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert died.returncode == -9, f"it did not come to the commit: {died.stderr.decode()[-500:]}"
 

@@ -52,7 +52,7 @@ def _die(mail_id: int, point: str, times: int, **settings: str) -> None:
         env=environment(**settings),
         stderr=subprocess.PIPE,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert died.returncode == -9, f"it did not come to {point!r}: {died.stderr.decode()[-500:]}"
 

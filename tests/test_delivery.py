@@ -18,7 +18,7 @@ from campaigns.ledger import rows
 from campaigns.ledger.steps import Cursor
 from campaigns.models import Batch, Campaign, DeliveryLog, DeliveryStatus, Recipient, Suppression
 from campaigns.providers import Line
-from tests.campaign_helpers import clock, counts, let_time_pass, row, send, started
+from tests.campaign_helpers import clock, counts, let_time_pass, row, send, somebody_waits_for_a_lock, started
 from tests.mail_servers import SendGridServer, SmtpServer
 from tests.workers import wait_until
 
@@ -253,10 +253,10 @@ class TestLease:
             with transaction.atomic():
                 Batch.objects.select_for_update().get(id=batch_id)
                 declaring = pool.submit(_declare, lease, ids)
-                wait_until(_somebody_waits_for_a_lock)
+                wait_until(somebody_waits_for_a_lock)
                 lifecycle.pause(campaign.pk)
             with pytest.raises(ledger.CampaignHeld):
-                declaring.result(10)
+                declaring.result(120)
         assert Batch.objects.get(id=batch_id).leaving == []
 
     def test_a_worker_that_slept_through_its_lease_sends_and_writes_nothing(
@@ -363,12 +363,6 @@ class TestLease:
 def _declare(lease: ledger.Lease, ids: Sequence[int]) -> None:
     with closing(connection):  # of this thread
         ledger.declare(lease, ids, "smtp")
-
-
-def _somebody_waits_for_a_lock() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT FROM pg_locks WHERE NOT granted")
-        return bool(cursor.rowcount)
 
 
 def _expire_leases() -> None:

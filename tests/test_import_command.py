@@ -262,7 +262,7 @@ class TestWorker:
             process = start(people)
             assert process.stdout is not None
             assert json.loads(process.stdout.readline())["status"] == "queued"
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=300)
         assert process.returncode == 0
         assert last_line(output) == {
             "status": "completed",
@@ -282,7 +282,7 @@ class TestInterrupt:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["phase"] == "reading"
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=300)
         assert process.returncode == 130
         assert json.loads(output.splitlines()[-1])["status"] == "cancelled"
         assert "Cancelled. Nothing of it is in the audience." in errors

@@ -3,17 +3,18 @@
 import os
 import signal
 import smtplib
+import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from mailer_project.local import mailbox
-from mailer_project.local.process import is_free, kept_port
+from mailer_project.local.process import kept_port
+from tests.workers import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,14 +26,17 @@ def running(directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     command = [sys.executable, "-m", "mailer_project.local.mailbox", f"--port={port}"]
     process = subprocess.Popen([*command, f"--directory={directory / 'mail'}"], cwd=ROOT)
     try:
-        deadline = time.monotonic() + 10
-        while is_free(port):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: _listens(port), what="the mailbox listening")
         yield process, port
     finally:
         process.terminate()
         process.wait()
+
+
+def _listens(port: int) -> bool:
+    with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
 def message(number: int, body: str = "Hello\r\n") -> bytes:
@@ -47,7 +51,7 @@ def only_message(directory: Path) -> bytes:
 class TestMailbox:
     def test_holds_what_it_answered_250_even_when_it_is_killed_at_once(self, tmp_path: Path) -> None:
         expected = set()
-        with running(tmp_path) as (process, port), smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+        with running(tmp_path) as (process, port), smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
             client.ehlo()
             for number in range(50):
                 client.mail("sender@example.com")
@@ -73,7 +77,7 @@ class TestMailbox:
         ids=["empty", "a dot", "leading dots", "long line", "a dot between", "120 kB"],
     )
     def test_keeps_every_byte_behind_the_envelope(self, tmp_path: Path, body: str) -> None:
-        with running(tmp_path) as (_, port), smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+        with running(tmp_path) as (_, port), smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
             client.sendmail("sender@example.com", ["a@example.com", "b@example.com"], message(1, body))
         envelope = (
             b"Return-Path: <sender@example.com>\r\n"
@@ -83,7 +87,7 @@ class TestMailbox:
         assert only_message(tmp_path) == envelope + message(1, body)
 
     def test_answers_451_when_it_cannot_write(self, tmp_path: Path) -> None:
-        with running(tmp_path) as (_, port), smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+        with running(tmp_path) as (_, port), smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
             (tmp_path / "mail" / "new").rename(tmp_path / "mail" / "away")
             with pytest.raises(smtplib.SMTPDataError) as refused:
                 client.sendmail("sender@example.com", ["a@example.com"], message(1))

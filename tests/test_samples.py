@@ -190,7 +190,7 @@ class TestSeedTemplatesAtOnce:
 
         def seed_together() -> str:
             try:
-                together.wait(timeout=10)
+                together.wait(timeout=120)
                 return seed()
             finally:
                 connection.close()

@@ -19,7 +19,15 @@ from campaigns.models import (
     Suppression,
 )
 from campaigns.providers import Line
-from tests.campaign_helpers import clock, counts, leave_in_doubt, row, send, started
+from tests.campaign_helpers import (
+    clock,
+    counts,
+    leave_in_doubt,
+    row,
+    send,
+    somebody_waits_for_a_lock,
+    started,
+)
 from tests.mail_servers import SmtpServer
 from tests.workers import wait_until
 from users.models import User
@@ -56,7 +64,7 @@ def _thread(work: Callable[[], object]) -> threading.Thread:
 
 
 def _end(thread: threading.Thread) -> None:
-    thread.join(timeout=20)
+    thread.join(timeout=120)
     assert not thread.is_alive()
 
 
@@ -66,8 +74,7 @@ def _while_uncommitted(first: Callable[[], object], second: Callable[[], object]
     with transaction.atomic():
         first()
         other.start()
-        other.join(timeout=0.5)  # long enough to reach the lock, where it stays
-        assert other.is_alive()
+        wait_until(somebody_waits_for_a_lock, what="the second one at the lock")
     _end(other)
 
 
@@ -339,7 +346,7 @@ class TestAtTheSameMoment:
         settled: list[int] = []
 
         def decide(decision: Decision) -> None:
-            together.wait(timeout=10)
+            together.wait(timeout=120)
             settled.append(_settle(campaign, decision, boss))
 
         operators = [_thread(lambda: decide(Decision.SENT)), _thread(lambda: decide(Decision.GIVE_UP))]
@@ -379,6 +386,7 @@ class TestAtTheSameMoment:
             for batch_id in batch_ids:
                 send(batch_id, smtp_line)
             assert _finish(campaign) == CampaignStatus.COMPLETED
+            wait_until(lambda: readings[-1].unconfirmed == 0, what="the end read")
         finally:
             done.set()
             _end(reader)

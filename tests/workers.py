@@ -22,16 +22,19 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 @contextmanager
-def celery(*arguments: str, env: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a Celery program in its own process group and end all of it afterwards."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", "mailer_project", *arguments],
-        cwd=_ROOT,
-        env=env,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def celery(
+    *arguments: str, env: dict[str, str], output: Path = Path(os.devnull)
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a Celery program in its own process group and end all of it afterwards; it writes to `output`."""
+    with output.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "mailer_project", *arguments],
+            cwd=_ROOT,
+            env=env,
+            start_new_session=True,
+            stdout=log,
+            stderr=log,
+        )
     try:
         yield process
     finally:
@@ -45,8 +48,12 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float = 20, what: str = "as expected") -> None:
-    """Wait for `condition`; raises AssertionError saying `what` did not happen in time."""
+def wait_until(condition: Callable[[], bool], *, seconds: float = 120, what: str = "as expected") -> None:
+    """Wait for `condition`; raises AssertionError saying `what` did not happen in time.
+
+    `seconds` is for a machine with far too much to do, where a worker needs half a minute to start: a
+    deadline ends a test that would wait for ever, and says nothing of speed.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"after {seconds} s: not {what}"
