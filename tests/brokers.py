@@ -1,6 +1,7 @@
 """The tests' own Celery application on a broker of the test's choice, set up by the project's settings."""
 
 import runpy
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,31 @@ def using_broker(url: str) -> Iterator[Celery]:
         finally:
             before.set_current()
             app.close()
+
+
+@contextmanager
+def deaf_server() -> Iterator[socket.socket]:
+    """Listen on a port of 127.0.0.1: connections are taken, and never a word is said."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+def port_of(server: socket.socket) -> int:
+    """Return where it listens."""
+    return int(server.getsockname()[1])
+
+
+def callers(server: socket.socket) -> int:
+    """Return how many connections to a deaf server were made since it was last asked; it hangs up on them."""
+    count = 0
+    while True:
+        try:
+            connection, _ = server.accept()
+        except BlockingIOError:
+            return count
+        connection.close()
+        count += 1
 
 
 def forget_queue(url: str, name: str) -> None:

@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from redis import Redis
 from rest_framework.test import APIClient
 
-from campaigns import throttle
+from campaigns import broker, throttle, vitals
 from campaigns.models import Audience, Campaign, EmailTemplate, Recipient
 from campaigns.providers import Line, SendGrid, Smtp
 from campaigns.providers.conversation import SmtpAccount
@@ -32,6 +32,13 @@ PBKDF2PasswordHasher.iterations = 1
 # How long an example takes says more of what else the machine has to do.
 hypothesis_settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("unhurried")
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that has to wait for a processor is not taken for one that is away."""
+    monkeypatch.setattr(broker, "QUICK_PATIENCE", 30.0)
+    monkeypatch.setattr(vitals, "PATIENCE", 30.0)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import datetime
 import io
-import time
 
 import pytest
 from hypothesis import given
@@ -256,23 +255,19 @@ class TestWorkbook:
             read("p.xlsx", with_part(content, SHEET, xml.replace(old, new)))
 
 
-class TestSpeedOfRefusal:
-    """What a pattern could take the square of a cell's length for."""
+class TestLongCells:
+    """A pattern that took the square of a cell's length, or worse, would not come to an end here."""
 
-    def test_of_a_cell_that_is_almost_an_address(self) -> None:
-        began = time.monotonic()
+    def test_that_are_almost_an_address_are_none(self) -> None:
         content = b"who,where\nAnn,a@" + b"." * 120_000 + b"@\n"
         with pytest.raises(ImportRefused, match="No column looks like the e-mail address"):
             resolve(read("p.csv", content)[0], {}, read("p.csv", content)[1])
-        assert time.monotonic() - began < 2
 
-    def test_of_an_address_with_many_commas(self) -> None:
-        began = time.monotonic()
+    def test_with_many_commas_are_refused(self) -> None:
         with pytest.raises(BadAddress):
             parse_address("é@" + "," * 9_000)
         with pytest.raises(BadAddress, match="The cell holds several addresses"):
             parse_address("a@" + "," * 9_000 + "@")
-        assert time.monotonic() - began < 2
 
 
 class TestColumns:

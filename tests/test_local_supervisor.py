@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -43,7 +42,7 @@ class Stage:
         return sum(text in line for line in self.lines) >= times
 
     def wait_for(self, text: str, times: int = 1) -> None:
-        assert self.supervisor.wait_for(lambda: self.shows(text, times), 10), self.lines
+        assert self.supervisor.wait_for(lambda: self.shows(text, times), 120), self.lines
 
 
 @pytest.fixture
@@ -90,12 +89,12 @@ class TestSupervisor:
         assert stage.shows("child has not stopped; killing it")
 
     def test_a_second_request_hurries(self, stage: Stage) -> None:
-        stage.supervisor.start(python(STUBBORN, patience=60))
+        child = stage.supervisor.start(python(STUBBORN, patience=3600))
         stage.wait_for("hello")
         stage.supervisor.stop_requests = 2
-        began = time.monotonic()
         stage.supervisor.stop(["child"])
-        assert time.monotonic() - began < 5
+        assert child.process is not None
+        assert child.process.returncode == -signal.SIGKILL  # not its own end after a minute
 
     def test_a_signal_ends_every_wait(self, stage: Stage) -> None:
         before = {
@@ -105,7 +104,7 @@ class TestSupervisor:
             stage.supervisor.listen_for_signals()
             threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
             with pytest.raises(StopRequested):
-                stage.supervisor.wait_for(lambda: False, 10)
+                stage.supervisor.wait_for(lambda: False, 120)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

