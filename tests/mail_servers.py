@@ -6,8 +6,7 @@ import logging
 import socket
 import ssl
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -95,16 +94,34 @@ class SmtpServer:
         return f"250 2.0.0 queued as Q{len(self.accepted)}"
 
 
+class _Controller(Controller):
+    """aiosmtpd's, on a socket that is bound already: nobody can take its port before the server has it."""
+
+    def __init__(self, server: SmtpServer, listener: socket.socket, **options: Any) -> None:
+        super().__init__(server, "127.0.0.1", server.port, ready_timeout=60, **options)
+        self.listener = listener
+
+    def _create_server(self) -> Awaitable[asyncio.AbstractServer]:
+        return self.loop.create_server(self._factory_invoker, sock=self.listener, ssl=self.ssl_context)
+
+
 @contextmanager
 def smtp_server(**options: Any) -> Iterator[SmtpServer]:
     """Run an SMTP server on a free port of 127.0.0.1; `options` are aiosmtpd's, such as `tls_context`."""
-    server = SmtpServer(port=_free_port())
-    controller = Controller(server, hostname="127.0.0.1", port=server.port, **options)
-    controller.start()
-    try:
-        yield server
-    finally:
-        controller.stop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = SmtpServer(port=listener.getsockname()[1])
+        controller = _Controller(server, listener, **options)
+        controller.start()
+        try:
+            yield server
+        finally:
+            controller.stop()
+
+
+def _opened() -> threading.Event:
+    gate = threading.Event()
+    gate.set()
+    return gate
 
 
 @dataclass
@@ -114,8 +131,8 @@ class SendGridServer:
     Each request is held to SendGrid's published schema; `faults` keeps what did not fit. `answers` are
     used up in order, (status, headers, body) each, before the normal 202; the string "drop" cuts the
     connection after the request was read, "silence" leaves it without an answer.
-    `bad_addresses` makes any request that names one a 400. `delay` is the seconds between taking a request
-    and its 202.
+    `bad_addresses` makes any request that names one a 400. While `gate` is closed (cleared), requests are
+    taken, and their 202 waits until it is open (set).
     """
 
     url: str = ""
@@ -126,7 +143,7 @@ class SendGridServer:
     bad_addresses: set[str] = field(default_factory=set)
     connections: set[tuple[str, int]] = field(default_factory=set)
     closing: threading.Event = field(default_factory=threading.Event)
-    delay: float = 0.0
+    gate: threading.Event = field(default_factory=_opened)
 
     @property
     def recipients(self) -> list[str]:
@@ -145,7 +162,7 @@ class SendGridServer:
                 error = {"message": "bad address", "field": f"personalizations.{position}.to.0.email"}
                 return 400, {}, json.dumps({"errors": [error]})
         self.accepted.append(request)
-        time.sleep(self.delay)  # a provider that is slow
+        self.gate.wait()
         return 202, {"X-Message-Id": f"request-{len(self.accepted)}"}, ""
 
 
@@ -190,15 +207,10 @@ def sendgrid_server(tls: ssl.SSLContext | None = None) -> Iterator[SendGridServe
         yield state
     finally:
         state.closing.set()
+        state.gate.set()
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _validator() -> Draft202012Validator:
