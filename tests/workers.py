@@ -11,6 +11,8 @@ from pathlib import Path
 
 from django.db import connection
 
+from mailer_project.local.process import spawn
+
 _ROOT = Path(__file__).parent.parent
 
 
@@ -25,15 +27,17 @@ def environment(**settings: str) -> dict[str, str]:
 def celery(
     *arguments: str, env: dict[str, str], output: Path = Path(os.devnull)
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a Celery program in its own process group and end all of it afterwards; it writes to `output`."""
+    """Run a Celery program in its own process group and end all of it afterwards; it writes to `output`.
+
+    It ends, too, when these tests are killed, and does not go on looking for their broker.
+    """
     with output.open("ab") as log:
-        process = subprocess.Popen(
+        process = spawn(
             [sys.executable, "-m", "celery", "-A", "mailer_project", *arguments],
             cwd=_ROOT,
             env=env,
-            start_new_session=True,
-            stdout=log,
-            stderr=log,
+            death_signal=signal.SIGKILL,
+            output=log,
         )
     try:
         yield process
