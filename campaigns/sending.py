@@ -7,6 +7,7 @@ under it.
 import math
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,7 +19,7 @@ from redis import Redis
 from campaigns import ledger, retries
 from campaigns.breaker import Breaker, Open
 from campaigns.composing import Letter, Message
-from campaigns.ledger import CampaignHeld, Hold, LeaseLost
+from campaigns.ledger import CampaignHeld, Change, Hold, LeaseLost
 from campaigns.models import DeliveryStatus
 from campaigns.providers import Line, Outcome, Provider, Trouble, Verdict
 from campaigns.throttle import MustWait
@@ -47,6 +48,9 @@ class Steps(Protocol[H_contra]):
     def record(self, lease: H_contra, /) -> None:
         """Write the lease's answers."""
 
+    def rule_out(self, lease: H_contra, changes: Sequence[Change], /) -> None:
+        """Write what becomes of those that are not to be sent at all."""
+
     def renew(self, lease: H_contra, /) -> None:
         """Lengthen the lease."""
 
@@ -71,14 +75,17 @@ class Sending(Generic[H]):
         self.provider, self.message, self.urgent = provider, message, urgent
         self.attempts, self.stopping = attempts, stopping
         self.answered: set[int] = set()
+        self.declined: dict[int, str] = {}  # what the provider can never carry, and why
         self.accepted = 0
         self.asked = False
         self._looked_at = time.monotonic()
         self._end: Exception | None = None  # why nothing more may leave, once that is so
 
     def send(self, letters: Sequence[Letter]) -> None:
-        """Send every letter; raises Trouble or MustWait when the provider cannot take them all now."""
-        for group in self.provider.groups(self.message, letters):
+        """Send every letter that is not declined; raises Trouble or MustWait when it cannot take them now."""
+        self._decline(letters)
+        carried = [letter for letter in letters if letter.delivery_id not in self.declined]
+        for group in self.provider.groups(self.message, carried):
             remaining = group
             while remaining:
                 places = self.provider.limit.reserve(
@@ -87,13 +94,26 @@ class Sending(Generic[H]):
                 self._send_group(remaining[: places.count], places.wait)
                 remaining = remaining[places.count :]
 
+    def _decline(self, letters: Sequence[Letter]) -> None:
+        """Find out what the provider cannot carry, before anything is booked or declared for it."""
+        special = [letter for letter in letters if letter.needs_smtputf8]
+        if not special:
+            return
+        self._look()
+        self._open()  # a mail server says what it offers when it is connected to
+        answers = {letter.delivery_id: self.provider.declines(letter) for letter in special}
+        self.declined = {delivery_id: why for delivery_id, why in answers.items() if why}
+
+    def _open(self) -> None:
+        if not self.provider.is_ready():
+            self.record()  # connecting may take its time
+            self.provider.open()
+
     def _send_group(self, group: Sequence[Letter], wait: float) -> None:
         unused = len(group)  # of the places that were booked
         try:
             self._wait(wait)
-            if not self.provider.is_ready():
-                self.record()  # connecting may take its time
-                self.provider.open()
+            self._open()
             depart = self.provider.compose(self.message, group)
             held_back = self.steps.declare(
                 self.lease, [letter.delivery_id for letter in group], self.provider.name
@@ -173,24 +193,50 @@ def send_through(
 ) -> None:
     """Send the letters through the first provider, and what it provably did not take through the next.
 
-    `sending_with` makes the Sending for a provider, all of the same lease. Raises the Trouble that is over
-    first when letters are left that nobody takes now; CampaignHeld, LeaseLost, Stopping.
+    What none of the line can carry fails. `sending_with` makes the Sending for a provider, all of the same
+    lease. Raises the Trouble that is over first when letters are left that nobody takes now; CampaignHeld,
+    LeaseLost, Stopping.
     """
     troubles: list[Trouble] = []
+    reasons: dict[int, list[str]] = defaultdict(list)  # why providers declined a letter
+    some_wait = False
     for provider in line.providers:
         sending = sending_with(provider)
-        try:
-            with guarded(sending, Breaker(provider.name, line.redis)):
-                sending.send(letters)
-            return
-        except Trouble as trouble:
+        trouble = _try(sending, letters, line.redis)
+        for delivery_id, why in sending.declined.items():
+            reasons[delivery_id].append(why)
+        going_on = set(sending.declined)
+        if trouble:
             troubles.append(trouble)
-            letters = sending.left(letters)
-            if not letters or _is_worth_waiting(trouble):
-                break
-            sending.record()  # before anything else is tried, which may take its time
-    if letters:
+            left = {letter.delivery_id for letter in sending.left(letters)}
+            if _is_worth_waiting(trouble):
+                some_wait = some_wait or not left <= going_on
+            else:
+                going_on |= left
+        letters = [letter for letter in letters if letter.delivery_id in going_on]
+        if not letters:
+            break
+        sending.record()  # before anything else is tried, which may take its time
+    given_up = {
+        letter.delivery_id
+        for letter in letters
+        if line.providers and len(reasons[letter.delivery_id]) == len(line.providers)
+    }
+    if given_up:
+        changes = [ledger.nobody_carries(each, "; ".join(reasons[each])) for each in sorted(given_up)]
+        sending.steps.rule_out(sending.lease, changes)
+    if some_wait or len(given_up) < len(letters):
         raise _soonest(troubles)
+
+
+def _try(sending: Sending[H], letters: Sequence[Letter], redis: Redis) -> Trouble | None:
+    """Send the letters through one provider; return what ended it before the last that it carries."""
+    try:
+        with guarded(sending, Breaker(sending.provider.name, redis)):
+            sending.send(letters)
+    except Trouble as trouble:
+        return trouble
+    return None
 
 
 def _is_worth_waiting(trouble: Trouble) -> bool:

@@ -30,10 +30,15 @@ def send(campaign_id: int, addresses: Sequence[str], *, line: Line) -> dict[str,
 
 def _send_one(message: CompiledMessage, letter: Letter, line: Line) -> str:
     trouble = Trouble("EMAIL_PROVIDERS names no provider")
+    declined: list[str] = []
     for provider in line.providers:
         provider.limit.reserve(line.redis, 1, max_wait=0)
         try:
             with provider:
+                if why := provider.declines(letter):
+                    provider.limit.give_back(line.redis, 1)
+                    declined.append(why)
+                    continue
                 (outcome,) = provider.send(message, [letter], still_ours=lambda: True).outcomes
         except Trouble as met:
             trouble = met
@@ -42,6 +47,8 @@ def _send_one(message: CompiledMessage, letter: Letter, line: Line) -> str:
             answer = outcome.provider_message_id or outcome.reason
             return f"{provider.name}: {outcome.verdict.value} {answer}".strip()
         trouble = Trouble(outcome.reason)
+    if line.providers and len(declined) == len(line.providers):
+        return f"{Verdict.REFUSED.value} {'; '.join(declined)}"
     raise trouble
 
 

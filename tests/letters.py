@@ -17,11 +17,13 @@ def message(
     )
 
 
-def letter(number: int = 1, *, name: str = "", unsubscribe_url: str = "", **context: Any) -> Letter:
-    """Return the letter to reader<number>@example.com; `context` holds further fields."""
+def letter(
+    number: int = 1, *, email: str = "", name: str = "", unsubscribe_url: str = "", **context: Any
+) -> Letter:
+    """Return the letter to `email`, else to reader<number>@example.com; `context` holds further fields."""
     return Letter(
         delivery_id=number,
-        email=f"reader{number}@example.com",
+        email=email or f"reader{number}@example.com",
         name=name,
         message_id=f"{number}.stable@example.com",
         context={"name": name, **context},

@@ -34,6 +34,7 @@ class SmtpServer:
 
     port: int = 0
     accepted: list[tuple[str, bytes]] = field(default_factory=list)
+    utf8: list[str] = field(default_factory=list)  # to whom a mail was announced with SMTPUTF8
     connections: int = 0
     mail: str = ""
     rcpt: dict[str, str] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class SmtpServer:
         fate = self.drop.get(recipient)
         if fate != "before":
             self.accepted.append((recipient, envelope.content))
+            self.utf8 += [recipient] if envelope.smtp_utf8 else []
         await asyncio.sleep(self.delay)
         if self.crowd:
             await self.crowd.wait()

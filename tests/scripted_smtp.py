@@ -22,6 +22,7 @@ class Script:
     answers: dict[str, str] = field(default_factory=dict)
     port: int = 0
     commands: list[str] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)  # the same as they were written
     contents: list[bytes] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
 
@@ -32,6 +33,7 @@ class Script:
             for line in reader:
                 verb = line[:4].decode().strip().upper()
                 self.commands.append(verb)
+                self.lines.append(line)
                 if not self._answer(connection, verb, "354 go on" if verb == "DATA" else "250 OK"):
                     return
                 if verb == "DATA" and self.answers.get("DATA", "354").startswith("354"):

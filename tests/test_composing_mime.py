@@ -118,13 +118,11 @@ class TestAMail:
         assert "List-Unsubscribe-Post" not in mail
 
     @pytest.mark.parametrize(
-        "address", ["", "nope", "@", "a@", "a b@c.d", "a@b@c.d", "ü@c.d", "a@ü.d", "a@b>\r\nX: y"]
+        "address", ["", "nope", "@", "a@", "a b@c.d", "a@b@c.d", "ü\u2028@c.d", "a@ü.d", "a@b>\r\nX: y"]
     )
     def test_is_not_written_to_what_is_no_address(self, address: str) -> None:
         to = Letter(1, address, "", "1@example.com", {})
-        with pytest.raises(
-            ValueError, match=re.escape(f"To: {address!r} is not an address of ASCII characters")
-        ):
+        with pytest.raises(ValueError, match=re.escape(f"To: {address!r} is not an address")):
             build_mime(message(), to, now=NOW)
 
 

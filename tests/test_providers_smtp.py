@@ -78,12 +78,12 @@ class TestRefused:
         assert [o.verdict for o in sending.outcomes] == [Verdict.REFUSED, Verdict.UNSENT]
         assert str(sending.trouble).startswith("smtp: MAIL FROM: Connection unexpectedly closed")
 
-    @pytest.mark.parametrize("address", ["ü@example.com", "a b@example.com", "no-address"])
+    @pytest.mark.parametrize("address", ["a@bücher.example", "a b@example.com", "no-address"])
     def test_never_asks_for_what_is_no_address(self, address: str) -> None:
         with smtp_server() as server:
             sending = send(smtp(server.port), Letter(1, address, "", "1@x", {}), letter(2))
             assert server.recipients == ["reader2@example.com"]
-        assert seen(sending)[0] == (Verdict.REFUSED, f"To: {address!r} is not an address of ASCII characters")
+        assert seen(sending)[0] == (Verdict.REFUSED, f"To: {address!r} is not an address")
 
 
 class TestNothingMoreCanBeSent:

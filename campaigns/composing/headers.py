@@ -6,12 +6,16 @@ long List-Unsubscribe address into encoded words, which no mailbox follows.
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+")
+_UTF8_ADDRESS = re.compile(  # RFC 6532 §3.2, less what _CONTROL has
+    "[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\u00a0-\u2027\u202a-\ud7ff\ue000-\U0010ffff-]+@[A-Za-z0-9.-]+"
+)
 _TOKEN = re.compile(r"[!-~]+")
 
 EXTRA_NAMES = ("Auto-Submitted", "Comments", "Importance", "Keywords", "List-Id", "Organization")
@@ -47,10 +51,14 @@ def text_field(name: str, value: str) -> str:
     return f"{name}: {_encoded(value)}"
 
 
-def address_field(name: str, display_name: str, address: str) -> str:
-    """Return a field with one mailbox, such as To. Raises ValueError where it is not one address."""
-    if not _ADDRESS.fullmatch(address):
-        raise ValueError(f"{name}: {address!r} is not an address of ASCII characters")
+def address_field(name: str, display_name: str, address: str, *, utf8: bool = False) -> str:
+    """Return a field with one mailbox, such as To. Raises ValueError where it is not one address.
+
+    With `utf8` the address may have letters outside ASCII before its @-sign, and stands there as it is
+    (RFC 6532): the mail needs SMTPUTF8 then.
+    """
+    if not (_UTF8_ADDRESS if utf8 else _ADDRESS).fullmatch(address):
+        raise ValueError(f"{name}: {address!r} is not an address{'' if utf8 else ' of ASCII characters'}")
     display_name = " ".join(single_line(display_name).split())
     if not display_name:
         return f"{name}: {address}"
@@ -63,9 +71,28 @@ def address_field(name: str, display_name: str, address: str) -> str:
 
 def addresses_field(name: str, mailboxes: Iterable[tuple[str, str]]) -> str:
     """Return a field with mailboxes, such as Cc, each a display name and an address. Raises ValueError."""
+    return _listed(name, mailboxes, address_field)
+
+
+def recipients_field(name: str, mailboxes: Iterable[tuple[str, str]], *, utf8: bool) -> str:
+    """Return a field with recipients, as `addresses_field` does.
+
+    Addresses outside ASCII stand there as they are with `utf8`; else each is an empty group that is called
+    like it (RFC 6857), which anybody can be shown and nobody can write to. Raises ValueError.
+    """
+    return _listed(name, mailboxes, partial(_recipient_field, utf8=utf8))
+
+
+def _recipient_field(name: str, display_name: str, address: str, *, utf8: bool) -> str:
+    if utf8 or address.isascii():
+        return address_field(name, display_name, address, utf8=utf8)
+    return f"{name}: {_encoded(' '.join(single_line(f'{display_name} {address}').split()))} :;"
+
+
+def _listed(name: str, mailboxes: Iterable[tuple[str, str]], field: Callable[[str, str, str], str]) -> str:
     first, *others = mailboxes
-    further = (address_field("", *each).removeprefix(": ") for each in others)
-    return ",\r\n ".join([address_field(name, *first), *further])
+    further = (field("", *each).removeprefix(": ") for each in others)
+    return ",\r\n ".join([field(name, *first), *further])
 
 
 def extra_field(name: str, value: str) -> str:

@@ -21,6 +21,11 @@ class Letter:
     context: dict[str, Any]
     unsubscribe_url: str = ""
 
+    @property
+    def needs_smtputf8(self) -> bool:
+        """Whether only SMTPUTF8 carries it: its address has letters outside ASCII (RFC 6531 §3.2)."""
+        return not self.email.isascii()
+
 
 @dataclass(frozen=True, slots=True)
 class Rendered:

@@ -30,9 +30,10 @@ class _Frame:
 def build_mime(message: CompiledMessage, letter: Letter, *, now: datetime) -> bytes:
     """Return the mail of RFC 5322 with CRLF line ends, text first and HTML as its alternative.
 
-    It is ASCII throughout, for servers without 8BITMIME, ends with a line end and has no line that begins
-    with a dot, so that it may follow SMTP's DATA as it is. `now` becomes the Date header. Raises
-    ValueError where an address cannot be written in a header, CannotRender where the values do not fit.
+    It is ASCII throughout, for servers without 8BITMIME, except the To of a letter that needs SMTPUTF8. It
+    ends with a line end and has no line that begins with a dot, so that it may follow SMTP's DATA as it is.
+    `now` becomes the Date header. Raises ValueError where an address cannot be written in a header,
+    CannotRender where the values do not fit.
     """
     return b"".join(mime_pieces(message, letter, now=now))
 
@@ -40,7 +41,7 @@ def build_mime(message: CompiledMessage, letter: Letter, *, now: datetime) -> by
 def mime_pieces(message: CompiledMessage, letter: Letter, *, now: datetime) -> tuple[bytes, ...]:
     """Return what `build_mime` does, in pieces; those that all mails share are the same objects."""
     frame = _frame(message)
-    head = (_personal_fields(message, letter, now).encode("ascii"), frame.fields)
+    head = (_personal_fields(message, letter, now).encode(), frame.fields)
     text = frame.text.fill(letter.context)
     html = frame.html.fill(letter.context) if frame.html else b""
     if frame.html and (frame.html.never_empty or not is_empty(html)):
@@ -95,7 +96,7 @@ def _common_fields(message: CompiledMessage) -> list[str]:
 def _personal_fields(message: CompiledMessage, letter: Letter, now: datetime) -> str:
     fields = [
         text_field("Subject", message.subject.render(letter.context)),
-        address_field("To", letter.name, letter.email),
+        address_field("To", letter.name, letter.email, utf8=True),
         _date_field(now.replace(microsecond=0)),
         *(token_field(name, value) for name, value in personal_headers(letter).items()),
         "",

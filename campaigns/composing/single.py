@@ -22,6 +22,7 @@ from campaigns.composing.headers import (
     addresses_field,
     extra_field,
     line_field,
+    recipients_field,
     single_line,
     text_field,
     token_field,
@@ -91,14 +92,30 @@ class SingleMail:
             if each.delivery_id in asked
         ]
 
+    def content_for(self, letter: Letter) -> bytes:
+        """Return the mail as that letter carries it; the same object for all that carry the same.
+
+        Addresses outside ASCII are shown only where SMTPUTF8 is needed anyhow; to the others they are names
+        without an address, so that no server refuses their mail for it. Raises ValueError.
+        """
+        return self.utf8_content if letter.needs_smtputf8 else self.content
+
     @cached_property
     def content(self) -> bytes:
         """The mail of RFC 5322 as it follows SMTP's DATA: with CRLF at each line end, and dots doubled.
 
         Raises ValueError where an address or a field cannot be written.
         """
-        head = "".join(f"{field}\r\n" for field in self._fields()).encode("ascii")
-        return head + self._body() + b"\r\n"
+        return self._written(utf8=False)
+
+    @cached_property
+    def utf8_content(self) -> bytes:
+        """The same with addresses outside ASCII as they are (RFC 6532), for SMTPUTF8."""
+        return self._written(utf8=True)
+
+    def _written(self, *, utf8: bool) -> bytes:
+        head = "".join(f"{field}\r\n" for field in self._fields(utf8=utf8))
+        return head.encode("utf-8" if utf8 else "ascii") + self._body() + b"\r\n"
 
     def request(self, group: Sequence[Letter]) -> dict[str, Any]:
         """Return SendGrid's Mail Send request for a group of its recipients."""
@@ -137,7 +154,7 @@ class SingleMail:
 
     # --- As MIME ------------------------------------------------------------------------------------
 
-    def _fields(self) -> Iterator[str]:
+    def _fields(self, *, utf8: bool) -> Iterator[str]:
         given = dict(self.headers)
         yield address_field("From", self.sender.name, self.sender.email)
         if self.reply_to:
@@ -147,7 +164,7 @@ class SingleMail:
             if name in given:
                 yield line_field(name, given[name])
             elif there:
-                yield addresses_field(name, there)
+                yield recipients_field(name, there, utf8=utf8)
         yield text_field("Subject", self.subject)
         yield f"Date: {format_datetime(self.written_at)}"
         yield token_field("Message-ID", f"<{self.message_id}>")

@@ -4,7 +4,7 @@ Every statement that writes for a worker names the lease it was given. Whoever l
 nothing. Leases are judged by the database's clock, the only one that all workers share.
 """
 
-from campaigns.ledger.changes import Change, change_for
+from campaigns.ledger.changes import Change, change_for, nobody_carries
 from campaigns.ledger.holding import claim, release, renew, take_back_expired
 from campaigns.ledger.leases import CampaignHeld, Hold, Lease, LeaseLost, RowsMissing
 from campaigns.ledger.rows import Row, cancel_open_rows, declare, due_rows, record, rule_out
@@ -24,6 +24,7 @@ __all__ = [
     "claim",
     "declare",
     "due_rows",
+    "nobody_carries",
     "record",
     "release",
     "renew",

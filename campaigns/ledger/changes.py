@@ -34,6 +34,11 @@ def not_sent(delivery_id: int, reason: str = "") -> Change:
     return Change(delivery_id, DeliveryStatus.PENDING, reason, attempts=0)
 
 
+def nobody_carries(delivery_id: int, reason: str) -> Change:
+    """Say of a delivery that no provider of the line can carry it: it fails without having been tried."""
+    return Change(delivery_id, DeliveryStatus.FAILED, reason, attempts=0)
+
+
 def change_for(outcome: Outcome, *, attempts: int, jitter: Callable[[], float] = random.random) -> Change:
     """Translate a provider's outcome into what the ledger keeps.
 

@@ -149,6 +149,20 @@ def _hold_back(mail: OutboundEmail, recipients: Sequence[OutboundRecipient]) -> 
     return {each.pk for each in found}
 
 
+def rule_out(lease: MailLease, changes: Sequence[Change]) -> None:
+    """Write the answers of recipients to whom the mail is not to be sent at all. Raises LeaseLost."""
+    with transaction.atomic():
+        mail = _hold(lease)
+        answers = {change.delivery_id: change for change in changes}
+        if answers.keys() & set(mail.leaving):
+            raise LeaseLost(lease, "what is leaving was to be ruled out")
+        recipients = list(mail.recipients.filter(id__in=answers, status__in=OPEN))
+        if len(recipients) != len(answers):
+            raise LeaseLost(lease, f"{len(recipients)} of {len(answers)} rows are as it read them")
+        for each in recipients:
+            _write(mail, each, answers[each.pk])
+
+
 def record(lease: MailLease) -> None:
     """Write the lease's answers. Raises LeaseLost. A database that is away is waited for."""
     since = time.monotonic()

@@ -1,9 +1,9 @@
 """The story of one send, and the words in which a provider answers.
 
-A provider splits the letters into groups that may leave together (`groups`), is opened before each group,
-writes its mails (`compose`), sends them, and rests between batches. The caller writes down what is about to
-leave between composing and sending, and what came of it after; so a group is also the most that a crash can
-leave in doubt.
+A provider says which letters it can never carry (`declines`), splits the others into groups that may leave
+together (`groups`), is opened before each group, writes its mails (`compose`), sends them, and rests between
+batches. The caller writes down what is about to leave between composing and sending, and what came of it
+after; so a group is also the most that a crash can leave in doubt.
 
 Sending does not raise for what the other side does: it answers with one Outcome per letter of the group
 and, where the provider cannot be used further, with the Trouble that says why.
@@ -110,6 +110,14 @@ class Provider(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of the connection; never raises."""
+
+    @abstractmethod
+    def declines(self, letter: Letter) -> str:
+        """Say why this provider can never carry a letter, "" where it can; asked while it is open.
+
+        Another provider may. Nothing is booked, declared or sent for such a letter, and it is no fault of
+        the provider.
+        """
 
     @abstractmethod
     def groups(self, message: Message, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:

@@ -50,10 +50,16 @@ class SmtpAccount:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """From whom and to whom, as ASCII addresses."""
+    """From whom and to whom.
+
+    With `smtputf8` the recipient may have letters outside ASCII, and so may the mail's headers: only for a
+    server that offers it. `eight_bit` says that such a mail's body has them, too (RFC 6531 §3.6).
+    """
 
     sender: str
     recipient: str
+    smtputf8: bool = False
+    eight_bit: bool = False
 
 
 class Refused(Exception):
@@ -78,6 +84,8 @@ class Broken(Exception):
 class Conversation:
     """A connection that is ready for mails; `mails` counts those that it carried.
 
+    A mail that needs SMTPUTF8 is only for one that `offers_smtputf8`.
+
     What needs an answer is written as a generator that yields until when it waits for the server, so that
     one thread can hold several conversations at once.
     """
@@ -93,6 +101,7 @@ class Conversation:
             client.close()
             raise
         self._pipelining = client.has_extn("pipelining")
+        self.offers_smtputf8 = client.has_extn("smtputf8")  # addresses and headers outside ASCII (RFC 6531)
         self._begun: Envelope | None = None  # announced with the mail before, and not answered yet
         self._unfinished = False  # a transaction was refused half-way and has to be reset
         self._underway = False  # a mail was begun, and its fate is not known
@@ -266,9 +275,11 @@ class Conversation:
 
 def _command(stage: Stage, envelope: Envelope) -> bytes:
     if stage is Stage.MAIL:
-        return f"MAIL FROM:<{envelope.sender}>\r\n".encode("ascii")
+        parameters = " SMTPUTF8" if envelope.smtputf8 else ""
+        parameters += " BODY=8BITMIME" if envelope.eight_bit else ""
+        return f"MAIL FROM:<{envelope.sender}>{parameters}\r\n".encode("ascii")
     if stage is Stage.RCPT:
-        return f"RCPT TO:<{envelope.recipient}>\r\n".encode("ascii")
+        return f"RCPT TO:<{envelope.recipient}>\r\n".encode("utf-8" if envelope.smtputf8 else "ascii")
     return b"DATA\r\n"
 
 

@@ -44,6 +44,7 @@ from campaigns.throttle import Limit
 logger = logging.getLogger(__name__)
 
 MAX_PERSONALIZATIONS = 1000
+NO_SMTPUTF8 = "its API takes no address with letters outside ASCII before the @-sign"
 _KEY = re.compile(r"[!-~]+")  # visible ASCII
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0  # seconds
 IDLE_SECONDS = 15.0  # a connection unused for longer may have been closed by the other side
@@ -107,6 +108,10 @@ class SendGrid(Provider):
 
     def close(self) -> None:
         self._pool.clear()
+
+    def declines(self, letter: Letter) -> str:
+        # it answers 202 and drops the mail later as invalid (github.com/sendgrid/sendgrid-csharp/issues/656)
+        return f"{self.name}: {NO_SMTPUTF8}" if letter.needs_smtputf8 else ""
 
     def groups(self, message: Message, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
         if isinstance(message, SingleMail):

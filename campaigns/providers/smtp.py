@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 SENDER_LIMIT_PAUSE = 3600.0  # seconds; an account that is over its daily limit stays so for up to a day
 WIDEN_AGAIN = 60.0  # seconds until a server that took no further connection is asked for one again
 CANNOT_OPEN = (smtplib.SMTPException, OSError, UnicodeError)
+NO_SMTPUTF8 = "offers no SMTPUTF8 (RFC 6531), which an address with letters outside ASCII needs"
 
 
 class Smtp(Provider):
@@ -87,6 +88,11 @@ class Smtp(Provider):
                 each.hang_up()
         self._conversations = kept
 
+    def declines(self, letter: Letter) -> str:
+        if not letter.needs_smtputf8 or all(each.offers_smtputf8 for each in self._conversations):
+            return ""
+        return f"{self.name}: {self.account.host}:{self.account.port} {NO_SMTPUTF8}"
+
     def groups(self, message: Message, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
         self._keep(Conversation.answers)  # a group is cut for those that stand
         start = 0
@@ -123,13 +129,15 @@ class Smtp(Provider):
         mails: dict[int, Mail] = {}
         refused: dict[int, Outcome] = {}
         for letter in group:
+            if why := self.declines(letter):  # a connection was made since it was asked, to another server
+                refused[letter.delivery_id] = Outcome(letter.delivery_id, Verdict.DEFERRED, reason=why)
+                continue
             try:
                 content = _content(message, letter)
             except ValueError as error:
                 refused[letter.delivery_id] = Outcome(letter.delivery_id, Verdict.REFUSED, reason=str(error))
             else:
-                envelope = Envelope(message.sender.email, letter.email)
-                mails[letter.delivery_id] = Mail(letter, envelope, content)
+                mails[letter.delivery_id] = Mail(letter, _envelope(message, letter, content), content)
         return partial(self._send, mails, refused)
 
     def _send(
@@ -197,13 +205,20 @@ class Smtp(Provider):
 def _content(message: Message, letter: Letter) -> tuple[bytes, ...]:
     """Write a mail in pieces; attached files are the same piece in every mail, and so in memory once."""
     if isinstance(message, SingleMail):
-        return (message.content,)
+        return (message.content_for(letter),)
     return mime_pieces(message, letter, now=datetime.now(UTC))
 
 
 def _weightiest(troubles: Sequence[Trouble]) -> Trouble | None:
     """Return the trouble that asks for the longest pause, of several connections', and else the first."""
     return max(troubles, key=lambda trouble: trouble.retry_after or 0.0, default=None)
+
+
+def _envelope(message: Message, letter: Letter, content: Sequence[bytes]) -> Envelope:
+    if not letter.needs_smtputf8:
+        return Envelope(message.sender.email, letter.email)
+    _, _, body = b"".join(content).partition(b"\r\n\r\n")
+    return Envelope(message.sender.email, letter.email, smtputf8=True, eight_bit=not body.isascii())
 
 
 def _is_sender_limit(error: Exception) -> bool:
