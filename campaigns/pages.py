@@ -6,6 +6,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
+from campaigns.addresses import folded
 from campaigns.models import Suppression, SuppressionReason
 from campaigns.suppression import suppress
 from campaigns.tracking import UnknownToken, delivery_for
@@ -29,7 +30,7 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     except UnknownToken:
         return _page(request, "unknown", status=404)
     if request.method != "POST":
-        stopped = Suppression.objects.filter(email=delivery.email.lower()).exists()
+        stopped = Suppression.objects.filter(email=folded(delivery.email)).exists()
         return _page(request, "already" if stopped else "question", email=delivery.email)
     suppress(delivery.email, SuppressionReason.UNSUBSCRIBE, campaign=delivery.campaign)
     return _page(request, "done", email=delivery.email)

@@ -8,7 +8,7 @@ from email.utils import parseaddr
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 
-from campaigns.addresses import BadAddress, parse_address, trim
+from campaigns.addresses import BadAddress, parse_plain_address, trim
 from campaigns.composing import (
     Attachment,
     CompiledMessage,
@@ -78,7 +78,7 @@ def sender_of(campaign: Campaign, *, default: str = "") -> Sender:
 def _as_sent(address: str) -> str:
     """Return an address as it goes into a mail; one that cannot be used as it is, for `check` to name."""
     try:
-        return parse_address(trim(address))
+        return parse_plain_address(trim(address))
     except BadAddress:
         return address
 
@@ -192,7 +192,7 @@ def _sender_problems(campaign: Campaign) -> Iterator[Problem]:
     for field, address in sorted(addresses):
         try:
             if address:
-                parse_address(address)
+                parse_plain_address(address)
         except BadAddress as problem:
             yield field, f"{address!r} cannot be used: {problem}"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from campaigns.addresses import folded
 from campaigns.models import Campaign, Suppression, SuppressionReason
 
 # What stops a single mail, too: it would come back, or be called spam. Who unsubscribed from campaigns, or
@@ -14,13 +15,13 @@ def suppress(
 ) -> Suppression:
     """Stop all further campaign mail to an address; one that is stopped already stays as it is."""
     suppression, _ = Suppression.objects.get_or_create(
-        email=email.lower(), defaults={"reason": reason, "note": note, "campaign": campaign}
+        email=folded(email), defaults={"reason": reason, "note": note, "campaign": campaign}
     )
     return suppression
 
 
 def of_single_mails(addresses: Iterable[str]) -> dict[str, str]:
-    """Return the addresses, in lower case, that take not even single mails, each with the reason."""
-    asked = {address.lower() for address in addresses}
+    """Return the addresses, folded, that take not even single mails, each with the reason."""
+    asked = {folded(address) for address in addresses}
     found = Suppression.objects.filter(email__in=asked, reason__in=STOPS_SINGLE_MAILS)
     return dict(found.values_list("email", "reason"))

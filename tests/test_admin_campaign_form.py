@@ -138,7 +138,8 @@ class TestForm:
             "name": ["It contains a line break or another control character."],
             "from_name": ["It contains a line break or another control character."],
             "from_email": [
-                "The part before the @-sign has letters outside ASCII, which most mail servers refuse."
+                "The part before the @-sign has letters outside ASCII, which many mail servers refuse; "
+                "recipients may have them, senders and accounts not."
             ],
             "reply_to": ["The address has no @-sign."],
         }

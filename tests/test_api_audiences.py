@@ -66,7 +66,7 @@ class TestRecipient:
     @pytest.mark.parametrize(
         ("fields", "field"),
         [
-            ({"email": "müller@example.com"}, "email"),
+            ({"email": "mül ler@example.com"}, "email"),
             ({"email": "nobody"}, "email"),
             ({"email": ""}, "email"),
             ({"email": "a@b@example.com"}, "email"),

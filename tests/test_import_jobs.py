@@ -104,7 +104,7 @@ class TestReport:
             (
                 23,
                 "email",
-                "The part before the @-sign has letters outside ASCII, which most mail servers refuse.",
+                "The part before the @-sign has 67 bytes of UTF-8; at most 64 are allowed.",
             ),
             (24, "email", "The address is a formula. Paste it as a value."),
             (25, "email", "The address is empty."),

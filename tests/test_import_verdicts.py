@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from email_validator import EmailNotValidError, validate_email
 
-from campaigns.addresses import SPECIAL_USE, BadAddress, parse_address
+from campaigns.addresses import LONGEST, SPECIAL_USE, BadAddress, parse_address
 
 SUITE = Path(__file__).parent / "data" / "addresses" / "email_validator.json"
 ADDRESSES = [
@@ -15,12 +16,21 @@ ADDRESSES = [
 
 
 def theirs(address: str) -> str | None:
-    """As email-validator writes it for servers that know ASCII only, or None where it refuses."""
+    """As email-validator writes it, or None where it refuses.
+
+    Where only SMTPUTF8 carries it, in lower case and held to the octets that a local part may have
+    (RFC 5321 §4.5.3.1.1), which email-validator does not count.
+    """
+    if len(address.encode(errors="replace")) > LONGEST:
+        address = normalize("NFC", address)  # it may fit once it is composed, as it is stored
     try:
-        found = validate_email(address, check_deliverability=False, allow_smtputf8=False)
+        found = validate_email(address, check_deliverability=False)
     except EmailNotValidError:
         return None
-    return f"{found.local_part}@{found.ascii_domain.lower()}"
+    local = found.local_part.lower() if found.smtputf8 else found.local_part
+    if found.smtputf8 and len(local.encode()) > 64:
+        return None
+    return f"{local}@{found.ascii_domain.lower()}"
 
 
 def ours(address: str) -> str | None:

@@ -20,7 +20,7 @@ from django.utils.crypto import get_random_string
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_decode, urlsafe_base64_encode
 
-from users.addresses import BadAddress, parse_address, trim
+from users.addresses import BadAddress, parse_plain_address, trim
 from users.models import EndedToken, User
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def create(email: str, password: str = "", **fields: Any) -> User:
 
     Raises AddressTaken, BadAddress, and ValidationError for a password that is too weak.
     """
-    user = User(email=parse_address(trim(email)), **fields)
+    user = User(email=parse_plain_address(trim(email)), **fields)
     if password:
         validate_password(password, user)
     user.set_password(password or get_random_string(40))
@@ -63,7 +63,7 @@ def change(user: User, *, password: str = "", **fields: Any) -> User:
     And ValidationError for a password that is too weak.
     """
     for name, value in fields.items():
-        setattr(user, name, parse_address(trim(value)) if name == "email" else value)
+        setattr(user, name, parse_plain_address(trim(value)) if name == "email" else value)
     if password:
         validate_password(password, user)
         user.set_password(password)

@@ -11,7 +11,7 @@ from django.db import models, transaction
 from django.http import HttpRequest
 
 from users import accounts
-from users.addresses import BadAddress, parse_address, trim
+from users.addresses import BadAddress, parse_plain_address, trim
 from users.admin_theme import (
     AdminPasswordChangeForm,
     AdminUserCreationForm,
@@ -91,7 +91,7 @@ class HasAddress(forms.ModelForm[User] if TYPE_CHECKING else object):  # type: i
     def clean_email(self) -> str:
         """Return the address as it is stored; refuse one that is taken, however it is capitalised."""
         try:
-            email = parse_address(trim(self.cleaned_data["email"]))
+            email = parse_plain_address(trim(self.cleaned_data["email"]))
         except BadAddress as bad:
             raise ValidationError(str(bad)) from bad
         if User.objects.with_address(email).exclude(pk=self.instance.pk).exists():

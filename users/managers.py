@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet, Value
 from django.db.models.functions import Lower
 
-from users.addresses import BadAddress, parse_address, trim
+from users.addresses import BadAddress, parse_plain_address, trim
 
 if TYPE_CHECKING:
     from users.models import User
@@ -19,7 +19,7 @@ class UserManager(BaseUserManager["User"]):
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
         """Store a user. Raises ValidationError for an address that mail cannot be sent to."""
         try:
-            user = self.model(email=parse_address(trim(email)), **fields)
+            user = self.model(email=parse_plain_address(trim(email)), **fields)
         except BadAddress as bad:
             raise ValidationError(str(bad)) from bad
         user.set_password(password)
@@ -42,6 +42,6 @@ class UserManager(BaseUserManager["User"]):
 
 def _as_stored(email: str) -> str:
     try:
-        return parse_address(trim(email))
+        return parse_plain_address(trim(email))
     except BadAddress:
         return email

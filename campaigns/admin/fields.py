@@ -7,8 +7,10 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from campaigns.addresses import BadAddress, parse_address, trim
+from campaigns.addresses import BadAddress, parse_address, parse_plain_address, trim
+from campaigns.models import fields as columns
 from campaigns.values import BadValue, check_line, check_object, parse_json
+from users.admin_theme import AdminTextInputWidget
 
 
 class ObjectField(forms.JSONField):
@@ -34,13 +36,21 @@ class ObjectField(forms.JSONField):
 class AddressField(forms.CharField):
     """An e-mail address, returned as it is to be stored."""
 
+    parse = staticmethod(parse_address)
+
     def to_python(self, value: Any) -> str:
         """Return the address."""
         text = trim(super().to_python(value) or "")
         try:
-            return parse_address(text) if text else ""
+            return self.parse(text) if text else ""
         except BadAddress as bad:
             raise ValidationError(str(bad), code="bad_address") from bad
+
+
+class PlainAddressField(AddressField):
+    """A sender's address, which is of ASCII."""
+
+    parse = staticmethod(parse_plain_address)
 
 
 class LineField(forms.CharField):
@@ -60,6 +70,8 @@ class Checked:
     """For a ModelAdmin whose rows hold addresses or JSON objects."""
 
     formfield_overrides: ClassVar[Mapping["type[models.Field[Any, Any]]", Mapping[str, Any]]] = {
-        models.EmailField: {"form_class": AddressField},
+        models.EmailField: {"form_class": PlainAddressField},
+        # browsers take no letters outside ASCII before the @-sign in an <input type="email">
+        columns.AddressField: {"form_class": AddressField, "widget": AdminTextInputWidget},
         models.JSONField: {"form_class": ObjectField},
     }

@@ -5,6 +5,8 @@ from typing import Any
 from django.db.models import Model, QuerySet
 from django.db.models.functions import Lower
 
+from campaigns.addresses import folded
+
 
 def with_address(rows: "QuerySet[Any]", term: str, *, owners: type[Model], field: str) -> "QuerySet[Any]":
     """Rows whose e-mail address is `term`, or contains it when it has no name and domain.
@@ -12,7 +14,7 @@ def with_address(rows: "QuerySet[Any]", term: str, *, owners: type[Model], field
     The index begins with the owner (`field`, a row of `owners`), so a whole address is looked up once for
     each of them; a part of an address reads the table until a page is full.
     """
-    term = term.strip().lower()
+    term = folded(term.strip())
     local, at, domain = term.partition("@")
     rows = rows.alias(lower_email=Lower("email"))
     if local and at and "." in domain:

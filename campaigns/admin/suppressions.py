@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.http import HttpRequest
 
+from campaigns.addresses import folded
 from campaigns.admin.fields import Checked
 from campaigns.admin.large import Large
 from campaigns.models import Suppression
@@ -19,7 +20,7 @@ class SuppressionForm(ModelForm[Suppression]):
     def clean_email(self) -> str:
         """Return the address in lower case."""
         email: str = self.cleaned_data["email"]
-        return email.lower()
+        return folded(email)
 
 
 @admin.register(Suppression)

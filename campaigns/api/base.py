@@ -17,7 +17,8 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
 from campaigns.api.errors import TranslatesRefusals
-from campaigns.api.fields import AddressField, ObjectField, UtcField
+from campaigns.api.fields import AddressField, ObjectField, PlainAddressField, UtcField
+from campaigns.models import fields
 from users.api.bodies import KnownOnly
 
 M = TypeVar("M", bound=models.Model)
@@ -78,7 +79,8 @@ class RowSerializer(KnownOnly, serializers.ModelSerializer[M]):
     serializer_field_mapping = {
         **serializers.ModelSerializer.serializer_field_mapping,
         models.DateTimeField: UtcField,
-        models.EmailField: AddressField,
+        models.EmailField: PlainAddressField,
+        fields.AddressField: AddressField,
         models.JSONField: ObjectField,
     }
 

@@ -10,7 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from campaigns import moments
-from campaigns.addresses import BadAddress, parse_address, trim
+from campaigns.addresses import BadAddress, folded, parse_address, parse_plain_address, trim
 from campaigns.values import YEARS, BadValue, check_line, check_object, parse_json
 
 
@@ -60,25 +60,34 @@ def instant(time: datetime, zone: str) -> datetime:
     return time.astimezone(UTC) if time.tzinfo else moments.instant(time, zone)
 
 
-@extend_schema_field(OpenApiTypes.EMAIL)
+@extend_schema_field(OpenApiTypes.IDN_EMAIL)
 class AddressField(serializers.CharField):
     """An e-mail address, held to the rules of the importer and stored as it stores them."""
+
+    parse = staticmethod(parse_address)
 
     def to_internal_value(self, data: Any) -> str:
         """Return the address as it is to be stored."""
         try:
-            return parse_address(trim(super().to_internal_value(data)))
+            return self.parse(trim(super().to_internal_value(data)))
         except BadAddress as error:
             raise serializers.ValidationError(str(error), "bad_address") from error
 
 
 @extend_schema_field(OpenApiTypes.EMAIL)
+class PlainAddressField(AddressField):
+    """A sender's address, which is of ASCII."""
+
+    parse = staticmethod(parse_plain_address)
+
+
+@extend_schema_field(OpenApiTypes.IDN_EMAIL)
 class LowerCaseAddressField(AddressField):
     """The same in lower case, as suppressions are kept."""
 
     def to_internal_value(self, data: Any) -> str:
         """Return the address in lower case."""
-        return super().to_internal_value(data).lower()
+        return folded(super().to_internal_value(data))
 
 
 @extend_schema_field(OpenApiTypes.OBJECT)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
+from campaigns.addresses import folded
 from campaigns.importing.limits import Limits
 from campaigns.importing.mapping import FIELDS, Columns, resolve
 from campaigns.importing.reading import open_table
@@ -126,7 +127,7 @@ def _judged(lines: Iterable[Line], columns: Columns, warn_about: Collection[str]
 
 def _of_row(row: Row, columns: Columns, first: dict[str, int]) -> Refusal | None:
     """What the report would say of a row; `first` has the lines of the addresses so far."""
-    known = first.setdefault(row.email.lower(), row.line)
+    known = first.setdefault(folded(row.email), row.line)
     if known == row.line:
         return row.warning
     reason = f"The address stands in line {known} already."

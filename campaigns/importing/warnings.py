@@ -1,6 +1,7 @@
 """What looks wrong about an address that can be stored nevertheless: it is taken, and flagged.
 
-A misspelt domain is always flagged; role and disposable addresses where the import asks for it.
+A misspelt domain is always flagged, and an address that not every mail server takes; role and disposable
+addresses where the import asks for it.
 """
 
 from collections.abc import Callable, Collection
@@ -46,6 +47,10 @@ ROLES = """
     vertrieb webmaster www
 """
 
+NEEDS_SMTPUTF8 = (
+    "The address has letters outside ASCII before the @-sign: it needs a mail server that offers SMTPUTF8; "
+    "the SendGrid API takes none such."
+)
 ABOUT = ("role", "disposable")
 COUNTRY = 2  # letters of a country's own ending (ISO 3166)
 Warner = Callable[[str], str]
@@ -54,12 +59,16 @@ Warner = Callable[[str], str]
 def warner(about: Collection[str]) -> Warner:
     """A function from an address, as `parse_address` returns it, to what looks wrong about it, or "".
 
-    `about` says what to flag besides misspelt domains; see ABOUT.
+    `about` says what to flag besides misspelt domains and addresses outside ASCII; see ABOUT.
     """
     roles = frozenset(ROLES.split() if "role" in about else ())
     disposable = "disposable" in about
 
     def warn(address: str) -> str:
+        found = problem(address)
+        return found if address.isascii() else f"{found} {NEEDS_SMTPUTF8}".lstrip()
+
+    def problem(address: str) -> str:
         local, _, domain = address.rpartition("@")
         found = _misspelt(domain)
         if found:

@@ -5,6 +5,7 @@ from django.db import models
 from django.db.models.functions import Lower, Now
 from django.db.models.lookups import Exact
 
+from campaigns.models.fields import AddressField
 from users.models import validate_timezone
 
 
@@ -51,7 +52,7 @@ class Recipient(models.Model):
     audience = models.ForeignKey(
         Audience, on_delete=models.CASCADE, related_name="recipients", db_index=False
     )
-    email = models.EmailField("e-mail address", max_length=254)
+    email = AddressField("e-mail address", max_length=254)
     name = models.CharField(max_length=200, blank=True)
     timezone = models.CharField(
         "time zone",

@@ -7,6 +7,7 @@ from django.db.models.functions import Lower
 
 from campaigns.models.audience import Recipient
 from campaigns.models.campaign import Campaign
+from campaigns.models.fields import AddressField
 
 
 class DeliveryStatus(models.TextChoices):
@@ -109,7 +110,7 @@ class DeliveryLog(models.Model):
     )
     batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="deliveries")
     recipient = models.ForeignKey(Recipient, on_delete=models.SET_NULL, null=True, related_name="deliveries")
-    email = models.EmailField("e-mail address", max_length=254)
+    email = AddressField("e-mail address", max_length=254)
     message_id = models.TextField(help_text="The Message-ID header, the same on every attempt.")
 
     # In no index: an UPDATE of these columns stays on the row's page (HOT).

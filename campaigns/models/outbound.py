@@ -7,6 +7,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Lower, Now
 
 from campaigns.models.delivery import DeliveryStatus
+from campaigns.models.fields import AddressField
 
 OPEN = (DeliveryStatus.PENDING.value, DeliveryStatus.DEFERRED.value)
 
@@ -95,7 +96,7 @@ class OutboundRecipient(models.Model):
         OutboundEmail, on_delete=models.CASCADE, related_name="recipients", db_index=False
     )
     kind = models.CharField(max_length=3, choices=RecipientKind)
-    email = models.EmailField("e-mail address", max_length=254)
+    email = AddressField("e-mail address", max_length=254)
     name = models.CharField(max_length=200, blank=True)
 
     status = models.CharField(

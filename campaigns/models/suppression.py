@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models.functions import Lower, Now
 
 from campaigns.models.campaign import Campaign
+from campaigns.models.fields import AddressField
 
 
 class SuppressionReason(models.TextChoices):
@@ -22,7 +23,7 @@ class SuppressionReason(models.TextChoices):
 class Suppression(models.Model):
     """One address that no campaign mails, whatever audience it is in."""
 
-    email = models.EmailField("e-mail address", max_length=254, unique=True, help_text="Kept in lower case.")
+    email = AddressField("e-mail address", max_length=254, unique=True, help_text="Kept in lower case.")
     reason = models.CharField(max_length=20, choices=SuppressionReason, default=SuppressionReason.MANUAL)
     note = models.TextField(blank=True)
     campaign = models.ForeignKey(

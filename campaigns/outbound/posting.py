@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from campaigns.addresses import BadAddress, parse_mailbox
+from campaigns.addresses import BadAddress, parse_mailbox, parse_plain_mailbox
 from campaigns.composing import Addressee, Part, PartKind, Sender, SingleMail
 from campaigns.ledger import LeaseLost
 from campaigns.models import OutboundEmail
@@ -98,7 +98,7 @@ def composed(mail: OutboundEmail, default_sender: str = "") -> SingleMail:
 def _sender(given: str) -> Sender:
     text = given or settings.DEFAULT_FROM_EMAIL or settings.SENDGRID_FROM_EMAIL
     try:
-        mailbox = parse_mailbox(text)
+        mailbox = parse_plain_mailbox(text)
     except BadAddress:
         return Sender(text)  # a provider's own that is wrong; the mail is refused when it is written
     return Sender(mailbox.email, mailbox.name)

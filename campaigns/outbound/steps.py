@@ -16,6 +16,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from campaigns import suppression
+from campaigns.addresses import folded
 from campaigns.ledger.changes import Change, not_sent
 from campaigns.ledger.leases import Hold, LeaseLost, good_until
 from campaigns.ledger.rows import DECLARE_TRIES
@@ -142,9 +143,9 @@ def _declare(lease: MailLease, delivery_ids: Sequence[int], provider: str) -> se
 def _hold_back(mail: OutboundEmail, recipients: Sequence[OutboundRecipient]) -> set[int]:
     """Settle those whose addresses take no single mail, and return their ids."""
     stopped = suppression.of_single_mails(each.email for each in recipients)
-    found = [each for each in recipients if each.email.lower() in stopped]
+    found = [each for each in recipients if folded(each.email) in stopped]
     for each in found:
-        why = f"the address is suppressed: {stopped[each.email.lower()]}"
+        why = f"the address is suppressed: {stopped[folded(each.email)]}"
         _write(mail, each, Change(each.pk, DeliveryStatus.SUPPRESSED, why, attempts=0))
     return {each.pk for each in found}
 

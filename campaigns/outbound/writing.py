@@ -4,7 +4,7 @@ import json
 import re
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
-from campaigns.addresses import BadAddress, Mailbox, parse_mailbox
+from campaigns.addresses import BadAddress, Mailbox, folded, parse_mailbox, parse_plain_mailbox
 from campaigns.composing import Part, PartKind
 from campaigns.models import OutboundEmail, OutboundPart, RecipientKind
 from campaigns.values import BadValue, check_line, check_object
@@ -175,8 +175,8 @@ def _recipients(draft: Draft) -> Iterator[tuple[RecipientKind, Mailbox]]:
     for kind in RecipientKind:
         for text in getattr(draft, kind):
             mailbox = parse_mailbox(text)
-            if mailbox.email.lower() not in seen:
-                seen.add(mailbox.email.lower())
+            if folded(mailbox.email) not in seen:
+                seen.add(folded(mailbox.email))
                 yield kind, mailbox
 
 
@@ -235,13 +235,13 @@ class _Checking:
         yield from _bad_addresses("recipient_list", draft.to)
         yield from _bad_addresses("cc", draft.cc)
         yield from _bad_addresses("bcc", draft.bcc)
-        yield from _bad_addresses("reply_to", draft.reply_to)
+        yield from _bad_addresses("reply_to", draft.reply_to, parse_plain_mailbox)
 
     def _sender_problems(self) -> Iterator[Problem]:
         standard = settings.DEFAULT_FROM_EMAIL or settings.SENDGRID_FROM_EMAIL
         if not self.draft.from_email and not standard:
             yield "from_email", "There is no sender address here, nor a DEFAULT_FROM_EMAIL in the settings."
-        for _, problem in _bad_addresses("", [self.draft.from_email or standard]):
+        for _, problem in _bad_addresses("", [self.draft.from_email or standard], parse_plain_mailbox):
             yield "from_email", problem
         if self.draft.message_id and not _MESSAGE_ID.fullmatch(self.draft.message_id):
             yield "headers.Message-ID", "It cannot stand in a header."
@@ -304,10 +304,12 @@ def _problems_of(where: str, part: Part) -> Iterator[Problem]:
         yield where, "Its content id cannot stand in a header."
 
 
-def _bad_addresses(where: str, addresses: Iterable[str]) -> Iterator[Problem]:
+def _bad_addresses(
+    where: str, addresses: Iterable[str], parse: Callable[[str], Mailbox] = parse_mailbox
+) -> Iterator[Problem]:
     for number, address in enumerate(addresses):
         try:
-            parse_mailbox(address)
+            parse(address)
         except BadAddress as problem:
             yield f"{where}.{number}", f"{address!r:.100}: {problem}"
 

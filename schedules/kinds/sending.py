@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 
 from campaigns import mail, outbound
-from campaigns.addresses import BadAddress, parse_address, trim
+from campaigns.addresses import BadAddress, folded, parse_address, trim
 from campaigns.outbound import Draft, KeyReused, MailRefused
 from schedules import allowance
 from schedules.kinds.base import Kind, PayloadRefused, TaskFailed, Work, WorkResult, only
@@ -48,7 +48,7 @@ def _recipients(given: Any, user: User) -> list[str]:
             found.append(parse_address(trim(each)))
         except BadAddress as bad:
             raise PayloadRefused({f"recipients.{place}": [f"{each[:100]!r} cannot be used: {bad}"]}) from bad
-    others = [each for each in found if each.lower() != user.email.lower()]
+    others = [each for each in found if folded(each) != folded(user.email)]
     if len(given) > most and (others or len(given) > len(found)):
         said = f"Give {most} addresses at most." if most else "It can go to yourself only; leave them out."
         raise PayloadRefused({"recipients": [said]})
