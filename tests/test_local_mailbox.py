@@ -86,6 +86,13 @@ class TestMailbox:
         )
         assert only_message(tmp_path) == envelope + message(1, body)
 
+    def test_takes_addresses_outside_ascii(self, tmp_path: Path) -> None:
+        with running(tmp_path) as (_, port), smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+            utf8 = ["SMTPUTF8"]
+            client.sendmail("sender@example.com", ["jörg@example.com"], message(1), mail_options=utf8)
+        expected = {("jörg@example.com", "1@example.com")}
+        assert mailbox.count(tmp_path / "mail", expected) == mailbox.Count(distinct=1, copies=0, missing=0)
+
     def test_answers_451_when_it_cannot_write(self, tmp_path: Path) -> None:
         with running(tmp_path) as (_, port), smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
             (tmp_path / "mail" / "new").rename(tmp_path / "mail" / "away")

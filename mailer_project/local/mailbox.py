@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from email.parser import BytesHeaderParser
+from email.parser import HeaderParser
 from email.policy import compat32
 from pathlib import Path
 
@@ -70,7 +70,7 @@ class Maildir:
         """Every message, once for each of its recipients."""
         for name in ("new", "cur"):
             for path in (self.directory / name).iterdir():
-                headers = BytesHeaderParser(policy=compat32).parsebytes(_header_block(path))
+                headers = HeaderParser(policy=compat32).parsestr(_header_block(path).decode(errors="replace"))
                 message_id = str(headers.get("Message-ID", "")).strip(" \t\r\n<>")
                 for recipient in headers.get_all("Delivered-To", []):
                     yield Received(str(recipient).strip().lower(), message_id, path)
