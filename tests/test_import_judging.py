@@ -23,6 +23,7 @@ DOMAINS = st.sampled_from([*TRICKY, f"{'a' * 64}.com"])
 ADDRESSES = st.builds("{}{}{}".format, LOCALS, st.sampled_from(["@", "", "@@", " @"]), DOMAINS)
 TEXTS = st.one_of(
     st.sampled_from(["", "Ann", '"', "\\", '","', ",", "\\.", "\t", "a\nb", "\0", "\u00a0", "%s", "N" * 201]),
+    st.sampled_from(["#N/A", " #DIV/0! ", "#1", "#NV"]),
     st.sampled_from(["Asia/Kolkata", "asia/kolkata", "Mars/Base", " UTC "]),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
     st.just("x" * 301),

@@ -230,14 +230,27 @@ class TestWorkbook:
         assert second == Line(3, ["a@example.com", "Ann", "Pune"])
 
     @pytest.mark.parametrize(
-        ("cell", "text"),
-        [(b't="e"><v>#SPILT!</v>', "#SPILT!"), (b't="n"><v> 7 </v>', "7")],
+        ("cell", "text", "errors"),
+        [(b't="e"><v>#SPILT!</v>', "", {1: "#SPILT!"}), (b't="n"><v> 7 </v>', "7", None)],
         ids=["an error value newer than calamine", "white space around a number"],
     )
-    def test_that_calamine_cannot_read_is_read_by_openpyxl(self, cell: bytes, text: str) -> None:
+    def test_that_calamine_cannot_read_is_read_by_openpyxl(
+        self, cell: bytes, text: str, errors: dict[int, str] | None
+    ) -> None:
         content = xlsx_bytes([("a@example.com", 7, datetime.date(2026, 1, 31))])
         xml = part(content, SHEET).replace(b't="n"><v>7</v>', cell)
-        assert cells("p.xlsx", with_part(content, SHEET, xml)) == [["a@example.com", text, "2026-01-31"]]
+        expected = Line(2, ["a@example.com", text, "2026-01-31"], errors=errors)
+        assert read("p.xlsx", with_part(content, SHEET, xml))[1] == [expected]
+
+    @pytest.mark.parametrize("kind", [b't="e"', b"t='e'", b't = "e"'])
+    @pytest.mark.parametrize("usual", [True, False], ids=["as usual", "written otherwise"])
+    def test_tells_where_a_cell_shows_an_error(self, kind: bytes, usual: bool) -> None:
+        content = xlsx_bytes([("a@example.com", 7, "Pune"), ("b@example.com", 8, "Delhi")])
+        xml = part(content, SHEET).replace(b't="n"><v>7</v>', kind + b"><v>#DIV/0!</v>")
+        xml = xml if usual else xml.replace(b"<c r=", b"<c  r=")
+        first, second = read("p.xlsx", with_part(content, SHEET, xml))[1]
+        assert first == Line(2, ["a@example.com", "", "Pune"], errors={1: "#DIV/0!"})
+        assert second == Line(3, ["b@example.com", "8", "Delhi"])
 
     @pytest.mark.parametrize(
         ("old", "new", "message"),

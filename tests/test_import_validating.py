@@ -7,15 +7,17 @@ from hypothesis import strategies as st
 
 from campaigns.addresses import BadAddress, domain_name, parse_address, trim
 from campaigns.importing.mapping import resolve
-from campaigns.importing.refusals import Line, Refusal
+from campaigns.importing.refusals import WARNING, Line, Refusal
 from campaigns.importing.validating import Row, validator
 
 COLUMNS = resolve(["email", "name", "timezone", "city"], {})
 
 
-def judge(*cells: str, formulas: dict[int, bool] | None = None) -> Row | Refusal | None:
+def judge(
+    *cells: str, formulas: dict[int, bool] | None = None, errors: dict[int, str] | None = None
+) -> Row | Refusal | None:
     """What becomes of line 2 with these cells, at most 100 characters in each."""
-    return validator(COLUMNS, longest_cell=100)(Line(2, list(cells), formulas=formulas))
+    return validator(COLUMNS, longest_cell=100)(Line(2, list(cells), formulas=formulas, errors=errors))
 
 
 class TestAddress:
@@ -167,3 +169,66 @@ class TestLine:
         row = judge("ann@example.com", "Ann", "", "Pune", formulas={1: True, 3: True})
         assert isinstance(row, Row)
         assert row.attributes == {"city": "Pune"}
+
+    @pytest.mark.parametrize(
+        ("errors", "column", "reason"),
+        [
+            ({3: "#N/A"}, "city", 'An error is read as empty: "city" shows #N/A. Write the value there.'),
+            (
+                {1: "#REF!", 2: "#N/A"},
+                "name",
+                'An error is read as empty: "name" shows #REF!, "timezone" shows #N/A. '
+                "Write the value there.",
+            ),
+        ],
+        ids=str,
+    )
+    def test_with_an_error_elsewhere_is_taken_and_flagged(
+        self, errors: dict[int, str], column: str, reason: str
+    ) -> None:
+        cells = ["" if position in errors else "x" for position in range(4)]
+        cells[0], cells[2] = "ann@example.com", ""
+        row = judge(*cells, errors=errors)
+        assert isinstance(row, Row)
+        assert (row.name, row.attributes["city"]) == (cells[1], cells[3])
+        assert row.warning == Refusal(2, column, reason, cells, WARNING)
+
+    def test_with_an_error_for_an_address_is_refused(self) -> None:
+        cells = ["", "Ann", "", "Pune"]
+        reason = "The cell shows the error #N/A instead of an address."
+        assert judge(*cells, errors={0: "#N/A"}) == Refusal(2, "email", reason, cells)
+        assert judge(*cells, errors={0: "#N/A"}, formulas={0: True}) == Refusal(2, "email", reason, cells)
+
+    def test_with_nothing_but_errors_is_not_taken_for_an_empty_one(self) -> None:
+        judgement = judge("", "", "", "", errors={0: "#N/A", 1: "#N/A"})
+        assert isinstance(judgement, Refusal)
+        assert judgement.reason == (
+            "The cell shows the error #N/A instead of an address. "
+            'An error is read as empty: "name" shows #N/A. Write the value there.'
+        )
+
+    def test_that_is_refused_names_its_errors_too_so_that_they_are_corrected_with_it(self) -> None:
+        judgement = judge("ann", "Ann", "", "", errors={3: "#N/A"})
+        assert isinstance(judgement, Refusal)
+        assert judgement.reason == (
+            'The address has no @-sign. An error is read as empty: "city" shows #N/A. Write the value there.'
+        )
+
+    def test_names_at_most_five_of_its_errors(self) -> None:
+        columns = resolve(["email", *"abcdefg"], {})
+        line = Line(2, ["ann@example.com", *[""] * 7], errors=dict.fromkeys(range(1, 8), "#N/A"))
+        row = validator(columns, longest_cell=100)(line)
+        assert isinstance(row, Row)
+        assert row.warning
+        assert row.warning.reason.endswith('"e" shows #N/A and 2 more. Write the value there.')
+
+    def test_with_the_name_of_an_error_is_taken_as_it_stands_and_flagged(self) -> None:
+        cells = ["ann@example.com", "#NV", "", " #DIV/0! "]
+        row = judge(*cells)
+        assert isinstance(row, Row)
+        assert (row.name, row.attributes) == ("#NV", {"city": "#DIV/0!"})
+        reason = (
+            'The name of an error is taken for a text: "name" shows #NV, "city" shows #DIV/0!. '
+            "Write the value there."
+        )
+        assert row.warning == Refusal(2, "name", reason, cells, WARNING)

@@ -11,32 +11,38 @@ from typing import IO, NamedTuple
 import olefile
 
 from campaigns.importing.refusals import ImportRefused
-from campaigns.importing.sheets import Measure
+from campaigns.importing.sheets import Marks, Measure
 
-BOF, EOF, FILEPASS, BOUNDSHEET, FORMULA = 0x0809, 0x000A, 0x002F, 0x0085, 0x0006
+BOF, EOF, FILEPASS, BOUNDSHEET, FORMULA, BOOL_OR_ERROR = 0x0809, 0x000A, 0x002F, 0x0085, 0x0006, 0x0205
 CELLS = {
     0x0203,
     0x027E,
     0x00FD,
     0x0204,
-    0x0205,
+    BOOL_OR_ERROR,
     0x0201,
     0x00D6,
     FORMULA,
-}  # number, RK, text, error, blank ...
+}  # number, RK, text, truth or error, blank ...
 SEVERAL = {0x00BD, 0x00BE}  # cells side by side: the last column stands at the end
+# [MS-XLS] §2.5.10
+ERRORS = {
+    0x00: "#NULL!", 0x07: "#DIV/0!", 0x0F: "#VALUE!", 0x17: "#REF!", 0x1D: "#NAME?", 0x24: "#NUM!",
+    0x2A: "#N/A", 0x2B: "#GETTING_DATA",
+}  # fmt: skip
 WORKSHEET = VISIBLE = 0
+RESULT_IS_ERROR = 2
 BIFF8 = 0x0600  # what Excel 97 and later write
 
 
 @dataclass
 class BiffSheet:
-    """A sheet with its size and its formula cells, as `sheets.formulas` gives them."""
+    """A sheet with its size and its marks."""
 
     name: str
     is_visible: bool
     size: Measure = field(default_factory=Measure)
-    formulas: dict[int, dict[int, bool]] = field(default_factory=dict)
+    marks: Marks = field(default_factory=Marks)
 
 
 def read_sheets(file: IO[bytes]) -> list[BiffSheet]:
@@ -116,6 +122,17 @@ def _measured(sheet: BiffSheet, stream: bytes, position: int) -> BiffSheet:
             sheet.size.rows = max(sheet.size.rows, row + 1)
             sheet.size.columns = max(sheet.size.columns, last + 1)
             if record.kind == FORMULA:
-                sheet.size.has_formulas = True
-                sheet.formulas.setdefault(row + 1, {})[column] = True
+                sheet.marks.add_formula(row + 1, column, stored=True)
+            if (code := _error(record)) is not None:
+                sheet.marks.add_error(row + 1, column, ERRORS.get(code, "an error"))
     return sheet
+
+
+def _error(record: _Record) -> int | None:
+    """The code of the error in a cell, of its own or as a formula's result ([MS-XLS] §2.5.11, §2.5.133)."""
+    value = bytes(record.body[6:14])
+    if record.kind == BOOL_OR_ERROR and len(value) > 1 and value[1]:
+        return value[0]
+    if record.kind == FORMULA and value[6:] == b"\xff\xff" and value[0] == RESULT_IS_ERROR:
+        return value[2]
+    return None

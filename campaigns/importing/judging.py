@@ -17,7 +17,7 @@ from campaigns.addresses import DOT_ATOM, LONGEST, domain_name
 from campaigns.importing.mapping import Columns
 from campaigns.importing.refusals import Block, Line, Refusal
 from campaigns.importing.validating import LONGEST_NAME, Row, known_zone, validator
-from campaigns.importing.warnings import Warner, warner
+from campaigns.importing.warnings import ERROR_TEXTS, Warner, warner
 
 USUAL_LOCAL = re.compile(f"(?!=){DOT_ATOM.pattern}")  # an address that begins with = is a formula
 UNKNOWN = "?"
@@ -80,8 +80,9 @@ class Judge:
         zones = none
         if columns.timezone is not None:
             zones = list(map(self._zones.__getitem__, cells[columns.timezone]))
-        usual = _usual(emails, names, zones)
-        texts = [emails, typed, names, zones, *(cells[position] for position in columns.attributes.values())]
+        attributes = [cells[position] for position in columns.attributes.values()]
+        usual = _without_errors(_usual(emails, names, zones), [names, *attributes])
+        texts = [emails, typed, names, zones, *attributes]
         staged = self._staged(block.numbers, texts, usual)
         if not all(usual):
             odd += _not(usual, block)
@@ -133,6 +134,16 @@ def _usual(emails: list[str], names: list[str], zones: list[str]) -> list[bool]:
             is_usual and len(name) <= LONGEST_NAME and name.isprintable()
             for is_usual, name in zip(usual, names, strict=True)
         ]
+    return usual
+
+
+def _without_errors(usual: list[bool], columns: Iterable[list[str]]) -> list[bool]:
+    """Which of these lines have no name of an error in the columns."""
+    for column in columns:
+        if "#" in "".join(column):
+            usual = [
+                is_usual and cell not in ERROR_TEXTS for is_usual, cell in zip(usual, column, strict=True)
+            ]
     return usual
 
 

@@ -4,13 +4,16 @@ They are known by the first names in their header, whether they come as the CSV 
 workbook. In other files a cell is what it is, an apostrophe at its front included.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from campaigns.importing.escaping import unescape
 from campaigns.importing.headers import REPORT_COLUMNS, is_report
 from campaigns.importing.mapping import is_export
 from campaigns.importing.refusals import DUPLICATE, Block, Fault, Line, Table, lines_of
+
+Mark = TypeVar("Mark")
 
 OWN = len(REPORT_COLUMNS)
 VERDICT = REPORT_COLUMNS.index("verdict")
@@ -48,10 +51,14 @@ def _original(line: Line, columns: Sequence[str]) -> Line:
     if not cells and "".join(own).strip():
         there = f"The line has {len(own)} of the columns that a report begins with, and nothing behind them."
         return Line(line.number, own, line.fault or Fault("", there))
-    formulas = {position - OWN: stored for position, stored in (line.formulas or {}).items()}
-    formulas = {position: stored for position, stored in formulas.items() if position >= 0}
     fault = line.fault or _fault(own, cells, columns)
-    return Line(line.number, cells, fault, formulas or None)
+    return Line(line.number, cells, fault, _moved(line.formulas), _moved(line.errors))
+
+
+def _moved(marked: Mapping[int, Mark] | None) -> dict[int, Mark] | None:
+    """The marks of a report by the positions that their cells had in the original file."""
+    moved = {position - OWN: mark for position, mark in (marked or {}).items() if position >= OWN}
+    return moved or None
 
 
 def _fault(own: Sequence[str], cells: Sequence[str], columns: Sequence[str]) -> Fault | None:

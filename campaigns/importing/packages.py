@@ -4,31 +4,26 @@ Everything here is asked before an engine parses the file.
 """
 
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Literal, NamedTuple
 
 from campaigns.importing import biff, odf, sheets
 from campaigns.importing.limits import Limits
 from campaigns.importing.refusals import ImportRefused
-from campaigns.importing.sheets import Measure
+from campaigns.importing.sheets import MOST_CELLS, Marks, Measure
 
 OLE = b"\xd0\xcf\x11\xe0"  # the container of .xls and of password-protected workbooks
-MOST_CELLS = 6_000_000  # calamine lays out the whole used range: 33 bytes a cell, 200 MB
 
 Engine = Literal["calamine", "openpyxl"]
-Formulas = Mapping[int, dict[int, bool]]
 
 
 class Inspected(NamedTuple):
-    """A workbook's visible sheets, and of each the formula cells: row -> column -> is a result stored.
-
-    Rows count from 1, columns from 0.
-    """
+    """A workbook's visible sheets, and of each its formulas and errors."""
 
     format: str
     visible: list[str]
-    formulas: Callable[[str], Formulas]
+    marks: Callable[[str], Marks]
     engines: tuple[Engine, ...] = ("calamine",)
 
 
@@ -105,11 +100,11 @@ def _xlsx(archive: zipfile.ZipFile, limits: Limits) -> Inspected:
     _refuse_large(sizes.items(), limits)
     _refuse_many(sizes.values())
 
-    def formulas(name: str) -> Formulas:
+    def marks(name: str) -> Marks:
         with _refusing_damage():
-            return sheets.formulas(archive, visible[name]) if sizes[name].has_formulas else {}
+            return sheets.marks(archive, visible[name]) if sizes[name].is_marked else Marks()
 
-    return Inspected("Excel workbook", list(visible), formulas, ("calamine", "openpyxl"))
+    return Inspected("Excel workbook", list(visible), marks, ("calamine", "openpyxl"))
 
 
 def _ods(archive: zipfile.ZipFile, limits: Limits) -> Inspected:
@@ -130,7 +125,7 @@ def _with_measured(
     visible = {sheet.name: sheet for sheet in found if sheet.is_visible}
     _refuse_large(((name, sheet.size) for name, sheet in visible.items()), limits)
     _refuse_many(sheet.size for sheet in found)
-    return Inspected(format_, list(visible), lambda name: visible[name].formulas)
+    return Inspected(format_, list(visible), lambda name: visible[name].marks)
 
 
 def _refuse_large(sizes: Iterable[tuple[str, Measure]], limits: Limits) -> None:

@@ -84,7 +84,7 @@ def preview(
 ) -> Preview:
     """The preview of a file (see `open_table`), with at most so many lines. Raises ImportRefused."""
     with open_table(name, file, size=size, mapping=mapping, sheet=sheet, encoding=encoding) as table:
-        lines = [line for line in table.sample if line.fault or any(map(str.strip, line.cells))][:most]
+        lines = [line for line in table.sample if not line.is_blank][:most]
         try:
             columns = resolve(table.columns, mapping, table.sample)
         except ImportRefused as refused:

@@ -33,17 +33,24 @@ class Line(NamedTuple):
 
     `number` is where it begins as an editor or Excel counts, the header included. `cells` run parallel
     to the table's columns unless `fault` is set. `formulas` holds the positions of the cells that are
-    formulas, each with whether its result is stored in the file.
+    formulas, each with whether its result is stored in the file, `errors` those of the cells that show an
+    error of the spreadsheet, such as #N/A, each with that error; such a cell is empty.
     """
 
     number: int
     cells: list[str]
     fault: Fault | None = None
     formulas: Mapping[int, bool] | None = None
+    errors: Mapping[int, str] | None = None
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nobody has put anything into it."""
+        return not (self.fault or self.formulas or self.errors or any(map(str.strip, self.cells)))
 
 
 class Block(NamedTuple):
-    """Lines of data without a fault or a formula: their numbers and, parallel to them, their cells."""
+    """Lines of data with nothing but their cells: their numbers and, parallel to them, those cells."""
 
     numbers: Sequence[int]
     rows: Sequence[list[str]]

@@ -1,7 +1,7 @@
 """A worksheet's XML (ECMA-376 part 1 §18.3), as far as an import must know it before it is parsed.
 
-Excel readers give the values of cells only. Whether a cell is a formula, and how large the grid is that
-the reader would lay out in memory, stands in the XML alone.
+Excel readers give the values of cells only. Whether a cell is a formula or an error, and how large the grid
+is that the reader would lay out in memory, stands in the XML alone.
 """
 
 import re
@@ -23,15 +23,36 @@ ROW = re.compile(rb"""row r="(?<=[<:]row r=")(\d+)\"""")
 ANY_CELL, ANY_ROW = re.compile(rb"[<:]c[\s/>]"), re.compile(rb"[<:]row[\s/>]")
 DIGITS, LETTERS = string.digits.encode(), string.ascii_letters.encode()
 FORMULA = re.compile(rb"[<:]f[\s/>]")
+ERROR = re.compile(rb"""=\s*["']e["']""")
+MOST_CELLS = 6_000_000  # calamine lays out the whole used range: 33 bytes a cell, 200 MB
+LONGEST_ERROR = 30  # characters; the longest that Excel shows is #GETTING_DATA
+
+
+@dataclass
+class Marks:
+    """The cells of a sheet that have more to them than a value: row (from 1) -> column (from 0)."""
+
+    formulas: dict[int, dict[int, bool]] = field(default_factory=dict)
+    """Whether the result of a formula is stored."""
+    errors: dict[int, dict[int, str]] = field(default_factory=dict)
+    """What a cell shows that has an error, such as #N/A."""
+
+    def add_formula(self, row: int, column: int, *, stored: bool) -> None:
+        """Note a formula."""
+        self.formulas.setdefault(row, {})[column] = stored
+
+    def add_error(self, row: int, column: int, shown: str) -> None:
+        """Note an error."""
+        self.errors.setdefault(row, {})[column] = shown[:LONGEST_ERROR]
 
 
 @dataclass
 class Measure:
-    """The used range of a sheet, and whether any cell of it is a formula."""
+    """The used range of a sheet, and whether there may be marks in it."""
 
     rows: int = 0
     columns: int = 0
-    has_formulas: bool = False
+    is_marked: bool = False
 
     @property
     def cells(self) -> int:
@@ -67,9 +88,9 @@ def measure(archive: zipfile.ZipFile, sheet: Sheet) -> Measure:
     return _skimmed(archive, sheet) or _read(archive, sheet).size
 
 
-def formulas(archive: zipfile.ZipFile, sheet: Sheet) -> dict[int, dict[int, bool]]:
-    """The formula cells: row number (from 1) -> column index (from 0) -> whether a result is stored."""
-    return _read(archive, sheet).found
+def marks(archive: zipfile.ZipFile, sheet: Sheet) -> Marks:
+    """The formulas and errors in a sheet."""
+    return _read(archive, sheet).marks
 
 
 def _skimmed(archive: zipfile.ZipFile, sheet: Sheet) -> Measure | None:
@@ -86,9 +107,13 @@ def _skimmed(archive: zipfile.ZipFile, sheet: Sheet) -> Measure | None:
             columns.update(cells.translate(None, DIGITS).split())
             rows = {*cells.translate(None, LETTERS).split(), *numbers}
             found.rows = max(found.rows, max(map(int, rows), default=0))
-            found.has_formulas = found.has_formulas or FORMULA.search(data) is not None
+            found.is_marked = found.is_marked or _may_have_marks(data)
     found.columns = max(map(_column_index, (name.decode() for name in columns)), default=-1) + 1
     return found
+
+
+def _may_have_marks(data: bytes) -> bool:
+    return FORMULA.search(data) is not None or ERROR.search(data) is not None
 
 
 def _whole_tags(xml: IO[bytes]) -> Iterator[bytes]:
@@ -120,13 +145,14 @@ class _SheetReader:
     """Follows rows and cells as calamine does: one without a reference comes behind the one before it."""
 
     size: Measure = field(default_factory=Measure)
-    found: dict[int, dict[int, bool]] = field(default_factory=dict)
+    marks: Marks = field(default_factory=Marks)
     row: int = 0
     column: int = -1
+    kind: str = ""
     is_formula: bool = False
-    is_text: bool = False
     in_value: bool = False
     has_value: bool = False
+    shown: str = ""
 
     def parser(self) -> expat.XMLParserType:
         found = parser()
@@ -141,10 +167,11 @@ class _SheetReader:
             self._reach(int(attributes.get("r", self.row + 1)), -1)
         elif name == "c":
             self._begin_cell(attributes.get("r", ""))
-            self.is_text = attributes.get("t") == "str"
+            self.kind, self.shown = attributes.get("t", ""), ""
             self.is_formula = self.has_value = False
+            self.size.is_marked = self.size.is_marked or self.kind == "e"
         elif name == "f":
-            self.size.has_formulas = self.is_formula = True
+            self.size.is_marked = self.is_formula = True
         elif name == "v":
             self.in_value = True
 
@@ -161,16 +188,22 @@ class _SheetReader:
         self.size.columns = max(self.size.columns, column + 1)
 
     def _text(self, text: str) -> None:
-        self.has_value = self.has_value or (self.in_value and bool(text))
+        if self.in_value:
+            self.has_value = True
+            if self.kind == "e" and len(self.shown) < LONGEST_ERROR:
+                self.shown += text
 
     def _end(self, tag: str) -> None:
         name = _local(tag)
         if name == "v":
             self.in_value = False
             # a formula whose result is the empty text has <v></v> and the type "str"
-            self.has_value = self.has_value or self.is_text
-        elif name == "c" and self.is_formula:
-            self.found.setdefault(self.row, {})[self.column] = self.has_value
+            self.has_value = self.has_value or self.kind == "str"
+        elif name == "c":
+            if self.is_formula:
+                self.marks.add_formula(self.row, self.column, stored=self.has_value)
+            if self.kind == "e" and self.has_value:
+                self.marks.add_error(self.row, self.column, self.shown)
 
 
 def _path(target: str) -> str:

@@ -1,16 +1,17 @@
 """One line of a file: a row to store, or a refusal that says what to correct."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 from zoneinfo import available_timezones
 
 from campaigns.addresses import BadAddress, parse_address, trim
 from campaigns.importing.mapping import Columns
-from campaigns.importing.refusals import WARNING, Fault, Line, Refusal
-from campaigns.importing.warnings import warner
+from campaigns.importing.refusals import REFUSED, WARNING, Fault, Line, Refusal
+from campaigns.importing.warnings import ERROR_TEXTS, warner
 
 LONGEST_NAME = 200
+MOST_SHOWN = 5  # cells with an error
 
 
 class Row(NamedTuple):
@@ -45,25 +46,65 @@ def validator(
     def judge(line: Line) -> Row | Refusal | None:
         if line.fault:
             return Refusal(line.number, line.fault.column, line.fault.reason, line.cells, line.fault.verdict)
+        errors = [*_read_as_empty(line, columns), *_written_out(line, columns)]
         try:
             row = _row(line, columns, longest_cell)
         except _Bad as bad:
-            return Refusal(line.number, bad.fault.column, bad.fault.reason, line.cells)
-        if row and (reason := warn(row.email)):
-            flagged = Refusal(line.number, columns.called(columns.email), reason, line.cells, WARNING)
-            return row._replace(warning=flagged)
+            return _reported(line, [bad.fault, *errors])
+        if row is None:
+            return None
+        reason = warn(row.email)
+        flaws = [Fault(columns.called(columns.email), reason)] if reason else []
+        if flaws or errors:
+            return row._replace(warning=_reported(line, [*flaws, *errors], WARNING))
         return row
 
     return judge
 
 
+def _reported(line: Line, faults: Sequence[Fault], verdict: str = REFUSED) -> Refusal:
+    """All that is wrong with a line, at the first column."""
+    return Refusal(
+        line.number, faults[0].column, " ".join(fault.reason for fault in faults), line.cells, verdict
+    )
+
+
+def _read_as_empty(line: Line, columns: Columns) -> list[Fault]:
+    """What is to be said of the cells that show an error, the address's apart: nothing, or one thing."""
+    errors = {position: shown for position, shown in (line.errors or {}).items() if position != columns.email}
+    return _of_errors("An error is read as empty", errors, columns)
+
+
+def _written_out(line: Line, columns: Columns) -> list[Fault]:
+    """The same for the cells that hold the name of an error as a text."""
+    if "#" not in "".join(line.cells):
+        return []
+    others = enumerate(map(str.strip, line.cells[: len(columns.names)]))
+    errors = {
+        position: text for position, text in others if text in ERROR_TEXTS and position != columns.email
+    }
+    return _of_errors("The name of an error is taken for a text", errors, columns)
+
+
+def _of_errors(what: str, errors: Mapping[int, str], columns: Columns) -> list[Fault]:
+    if not errors:
+        return []
+    shown = [f'"{columns.called(position)}" shows {error}' for position, error in errors.items()]
+    more = f" and {len(shown) - MOST_SHOWN} more" if len(shown) > MOST_SHOWN else ""
+    reason = f"{what}: {', '.join(shown[:MOST_SHOWN])}{more}. Write the value there."
+    return [Fault(columns.called(min(errors)), reason)]
+
+
 def _row(line: Line, columns: Columns, longest_cell: int) -> Row | None:
-    text = "".join(line.cells)
-    if not text.strip() and not line.formulas:
+    if line.is_blank:
         return None
+    text = "".join(line.cells)
     cells = [cell.strip() for cell in _fitted(line.cells, columns)]
     if len(text) > longest_cell or "\0" in text:
         _refuse_cells(cells, columns, longest_cell)
+    if line.errors and columns.email in line.errors:
+        shown = line.errors[columns.email]
+        raise _Bad(columns.called(columns.email), f"The cell shows the error {shown} instead of an address.")
     if line.formulas:
         _refuse_formulas(line.formulas, columns)
     return Row(

@@ -1,4 +1,4 @@
-"""What looks wrong about an address that can be stored nevertheless: it is taken, and flagged.
+"""What looks wrong about a row that can be stored nevertheless: it is taken, and flagged.
 
 A misspelt domain is always flagged, and an address that not every mail server takes; role and disposable
 addresses where the import asks for it.
@@ -51,6 +51,15 @@ NEEDS_SMTPUTF8 = (
     "The address has letters outside ASCII before the @-sign: it needs a mail server that offers SMTPUTF8; "
     "the SendGrid API takes none such."
 )
+
+# What Excel and its kin write into a text file for a cell with an error, in their languages.
+ERRORS = """
+    #N/A #NV #N/D #DIV/0! #¡DIV/0! #VALUE! #VALEUR! #WERT! #VALORE! #VALOR! #¡VALOR! #REF! #BEZUG! #¡REF!
+    #RIF! #NAME? #NOM? #NOME? #¿NOMBRE? #NUM! #ZAHL! #NOMBRE! #NÚM! #¡NUM! #NULL! #NUL! #NULO! #NULLO! #¡NULO!
+    #SPILL! #CALC! #GETTING_DATA
+"""
+ERROR_TEXTS = frozenset(ERRORS.split())
+
 ABOUT = ("role", "disposable")
 COUNTRY = 2  # letters of a country's own ending (ISO 3166)
 Warner = Callable[[str], str]

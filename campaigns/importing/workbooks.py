@@ -10,18 +10,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 from campaigns.importing.cells import as_text
 from campaigns.importing.headers import column_names, listed
 from campaigns.importing.limits import Limits
 from campaigns.importing.mapping import has_email_column
-from campaigns.importing.packages import OLE, Engine, Formulas, Inspected, inspected
+from campaigns.importing.packages import OLE, Engine, Inspected, inspected
 from campaigns.importing.refusals import Block, ImportRefused, Line, Reading, Table
+from campaigns.importing.sheets import Marks
 
 __all__ = ["OLE", "open_workbook"]
 
 logger = logging.getLogger(__name__)
+Mark = TypeVar("Mark")
 
 BLOCK = 5_000  # rows taken at a time
 LOOKED_AT = 100  # rows of a sheet, to find one with a column of addresses
@@ -46,7 +48,7 @@ def open_workbook(
             unread=found.unread,
             engine="" if found.engine == USUAL else found.engine,
         )
-        yield Table(columns, _pieces(found, len(columns), package.formulas(found.sheet)), reading)
+        yield Table(columns, _pieces(found, len(columns), package.marks(found.sheet)), reading)
 
 
 def _asked_for(sheet: str, visible: Sequence[str]) -> Sequence[str]:
@@ -160,26 +162,32 @@ def _candidate(
     return None
 
 
-def _pieces(found: _Candidate, width: int, formulas: Formulas) -> Iterator[Block | Line]:
-    """The rows under the header: many at a time, those with formulas each by itself."""
+def _pieces(found: _Candidate, width: int, marks: Marks) -> Iterator[Block | Line]:
+    """The rows under the header: many at a time, those with a mark each by itself."""
     number = found.header_row + 1
     while rows := list(islice(found.rows, BLOCK)):
         numbers = range(number, number + len(rows))
         cells = [[cell if type(cell) is str else as_text(cell) for cell in row] for row in rows]
-        if formulas:
-            yield from _with_formulas(numbers, cells, found.left, width, formulas)
-        else:
-            yield Block(numbers, cells)
+        marked = [number for number in numbers if number in marks.formulas or number in marks.errors]
+        first = 0
+        for row in (number - numbers.start for number in marked):
+            if first < row:
+                yield Block(numbers[first:row], cells[first:row])
+            yield _marked(numbers[row], cells[row], found.left, width, marks)
+            first = row + 1
+        if first < len(rows):
+            yield Block(numbers[first:], cells[first:])
         number += len(rows)
 
 
-def _with_formulas(
-    numbers: range, rows: list[list[str]], left: int, width: int, formulas: Formulas
-) -> Iterator[Line]:
-    for number, cells in zip(numbers, rows, strict=True):
-        computed = {
-            column - left: stored
-            for column, stored in formulas.get(number, {}).items()
-            if 0 <= column - left < width
-        }
-        yield Line(number, cells, formulas=computed or None)
+def _marked(number: int, cells: list[str], left: int, width: int, marks: Marks) -> Line:
+    """A row with its formulas and errors; `left` columns are cut off, and `width` are under the header."""
+    formulas = _within(marks.formulas.get(number, {}), left, width)
+    errors = _within(marks.errors.get(number, {}), left, width)
+    read = [text if position not in errors else "" for position, text in enumerate(cells)]
+    return Line(number, read, formulas=formulas or None, errors=errors or None)
+
+
+def _within(marked: Mapping[int, Mark], left: int, width: int) -> dict[int, Mark]:
+    """The marks by their positions under the header."""
+    return {column - left: mark for column, mark in marked.items() if 0 <= column - left < width}
