@@ -272,6 +272,23 @@ class TestCancelling:
         assert len(reasons(done)) == 2
         assert jobs.run(job.pk, now=NOW).status == ImportStatus.CANCELLED
 
+    def test_after_the_reading_ends_what_has_nothing_to_write(self, audience: Audience) -> None:
+        rehearsal = create(audience, "people.csv", csv_bytes([("p1@example.com", "", "")]), dry_run=True)
+        refused = create(audience, "people.csv", csv_bytes([("broken", "", "")]))
+        for job in (rehearsal, refused):
+            done = jobs.run(job.pk, now=NOW, on_progress=cancel_when(lambda job: job.accepted is not None))
+            assert (done.status, done.created) == ("cancelled", 0)
+            assert done.problem == "Cancelled. Nothing of it is in the audience."
+            job.refresh_from_db()
+            assert (job.status, job.created, job.finished_at) == ("cancelled", 0, done.finished_at)
+
+    def test_comes_too_late_once_all_is_written(self, audience: Audience) -> None:
+        job = create(
+            audience, "people.csv", csv_bytes([("p1@example.com", "", ""), ("p2@example.com", "", "")])
+        )
+        done = jobs.run(job.pk, now=NOW, on_progress=cancel_when(lambda job: job.phase and job.written))
+        assert (done.status, done.problem, counts(done)) == ("completed", "", {"read": 2, "created": 2})
+
     def test_of_another_process_ends_it(self, job: ImportJob, start: Start) -> None:
         process = start(job, "nowhere")
         first_line(process)

@@ -72,11 +72,10 @@ class Run:
                 columns = self._read(spool)
                 self._close(spool, columns, Path(directory, "errors.csv"))
             if job.dry_run:
-                foreseen = staging.foresee(job.audience_id, columns, job.on_existing)
-                self.change(**foreseen._asdict())
+                self._complete(staging.foresee(job.audience_id, columns, job.on_existing))
             else:
                 self._write(columns)
-        self._complete()
+                self._complete(Written(job.created, job.updated, job.unchanged))
 
     def change(self, **values: Any) -> None:
         """Set these columns of the job, here and in the database. Raises ImportJob.DoesNotExist."""
@@ -125,6 +124,7 @@ class Run:
         staging.close()
         duplicate = spool.duplicates + staging.set_duplicates_apart()
         suppressed = staging.count_suppressed()
+        self._heed_wishes()
         accepted, warnings = job.read - spool.refused - duplicate, 0
         if duplicate or suppressed or spool.refused or spool.warnings:
             remarks = staging.remarks(columns)
@@ -185,9 +185,10 @@ class Run:
         on_existing = self.job.on_existing
         return staging.write(audience_id, columns, on_existing, after=after, through=through, now=self.now())
 
-    def _complete(self) -> None:
+    def _complete(self, written: Written) -> None:
+        """End as completed. Where nothing was written it is not too late for being Cancelled."""
         job = self.job
-        if (settled := job.written + job.duplicate + job.refused) != job.read:
+        if (settled := sum(written) + job.duplicate + job.refused) != job.read:
             raise ImportRefused(
                 "file",
                 f"The file reads otherwise than when its import was begun: {job.read:,} rows, of which "
@@ -195,13 +196,18 @@ class Run:
                 "what is in the audience already counts as unchanged.",
             )
         values = {
+            **written._asdict(),
             "status": ImportStatus.COMPLETED,
             "problem": "",
             "eta_seconds": 0,
             "finished_at": self.now(),
         }
-        self.change(**values)
-        self._on_progress(self.job)
+        mine = ImportJob.objects.filter(pk=job.pk)
+        if not mine.exclude(cancel_asked_at__isnull=False, written_through=0).update(**values):
+            raise Cancelled if mine.exists() else ImportJob.DoesNotExist
+        for name, value in values.items():
+            setattr(job, name, value)
+        self._on_progress(job)
 
     def _is_time_to_tell(self) -> bool:
         return time.monotonic() - self._told >= TELL
@@ -211,6 +217,10 @@ class Run:
         self.change(**values, **self._pace(0, self.job.written))
         self._told = time.monotonic()
         self._on_progress(self.job)
+        self._heed_wishes()
+
+    def _heed_wishes(self) -> None:
+        """Raise Cancelled or Stopped where that was asked for."""
         if ImportJob.objects.filter(pk=self.job.pk, cancel_asked_at__isnull=False).exists():
             raise Cancelled
         if self._stopping():
