@@ -5,6 +5,7 @@ import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -50,7 +51,7 @@ def mutated(content: bytes, changes: list[Mutation]) -> bytes:
     return bytes(changed)
 
 
-def read_through(name: str, content: bytes, **options: str) -> list[Line]:
+def read_through(name: str, content: bytes, **options: Any) -> list[Line]:
     """All lines, each judged; none where the file is refused, which has to be in words."""
     try:
         with open_table(name, io.BytesIO(content), size=len(content), mapping={}, **options) as table:

@@ -2,6 +2,7 @@
 
 import datetime
 import io
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,18 +18,18 @@ from tests.import_helpers import part, with_part, workbook_bytes, xlsx_bytes
 SHEET = "xl/worksheets/sheet1.xml"
 
 
-def read(name: str, content: bytes, **options: str) -> tuple[tuple[str, ...], list[Line]]:
+def read(name: str, content: bytes, **options: Any) -> tuple[tuple[str, ...], list[Line]]:
     """The columns and lines of a file."""
     with open_table(name, io.BytesIO(content), size=len(content), mapping={}, **options) as table:
         return table.columns, list(table.lines)
 
 
-def cells(name: str, content: bytes, **options: str) -> list[list[str]]:
+def cells(name: str, content: bytes, **options: Any) -> list[list[str]]:
     """The cells of its lines."""
     return [line.cells for line in read(name, content, **options)[1]]
 
 
-def how(name: str, content: bytes, **options: str) -> Reading:
+def how(name: str, content: bytes, **options: Any) -> Reading:
     """How it was read."""
     with open_table(name, io.BytesIO(content), size=len(content), mapping={}, **options) as table:
         return table.reading

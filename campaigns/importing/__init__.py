@@ -1,7 +1,8 @@
 """Files into recipients.
 
 reading     a CSV file or workbook as columns and lines   (archives, encodings, csvfiles, records,
-            workbooks, packages, sheets, odf, biff, cells; headers, escaping, origins)
+            workbooks, packages, sheets, heads, odf, biff, cells; headers, escaping,
+            origins)
 mapping     which column is the address, the name, the time zone
 validating  one line: a row to store, or a refusal in words   (addresses)
 judging     many lines at once: the same verdicts, column by column

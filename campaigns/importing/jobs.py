@@ -55,7 +55,9 @@ def check_upload(
 
     `file` is binary and seekable, `size` its bytes; it is left open, at its start. See `open_table`.
     """
-    with open_table(name, file, size=size, mapping=mapping, sheet=sheet, encoding=encoding) as table:
+    with open_table(
+        name, file, size=size, mapping=mapping, sheet=sheet, encoding=encoding, only_sample=True
+    ) as table:
         resolve(table.columns, mapping, table.sample)
     file.seek(0)
     return table.reading

@@ -4,11 +4,11 @@ Everything here is asked before an engine parses the file.
 """
 
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Literal, NamedTuple
 
-from campaigns.importing import biff, odf, sheets
+from campaigns.importing import biff, heads, odf, sheets
 from campaigns.importing.limits import Limits
 from campaigns.importing.refusals import ImportRefused
 from campaigns.importing.sheets import MOST_CELLS, Marks, Measure
@@ -25,6 +25,10 @@ class Inspected(NamedTuple):
     visible: list[str]
     marks: Callable[[str], Marks]
     engines: tuple[Engine, ...] = ("calamine",)
+    columns: Mapping[str, tuple[int | None, int]] = {}
+    """From where to where each sheet reaches, where that is known."""
+    write_head: Callable[[IO[bytes]], frozenset[str]] = lambda target: frozenset()
+    """Writes the beginning of the workbook as a smaller one; see `heads`."""
 
 
 @contextmanager
@@ -104,7 +108,14 @@ def _xlsx(archive: zipfile.ZipFile, limits: Limits) -> Inspected:
         with _refusing_damage():
             return sheets.marks(archive, visible[name]) if sizes[name].is_marked else Marks()
 
-    return Inspected("Excel workbook", list(visible), marks, ("calamine", "openpyxl"))
+    return Inspected(
+        "Excel workbook",
+        list(visible),
+        marks,
+        engines=("calamine", "openpyxl"),
+        columns={name: (size.left, size.columns) for name, size in sizes.items()},
+        write_head=lambda target: heads.write_head(archive, visible.values(), target),
+    )
 
 
 def _ods(archive: zipfile.ZipFile, limits: Limits) -> Inspected:

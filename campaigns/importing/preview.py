@@ -83,7 +83,9 @@ def preview(
     most: int = 10,
 ) -> Preview:
     """The preview of a file (see `open_table`), with at most so many lines. Raises ImportRefused."""
-    with open_table(name, file, size=size, mapping=mapping, sheet=sheet, encoding=encoding) as table:
+    with open_table(
+        name, file, size=size, mapping=mapping, sheet=sheet, encoding=encoding, only_sample=True
+    ) as table:
         lines = [line for line in table.sample if not line.is_blank][:most]
         try:
             columns = resolve(table.columns, mapping, table.sample)

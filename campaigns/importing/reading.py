@@ -24,12 +24,20 @@ SAMPLE = 100  # lines
 
 @contextmanager
 def open_table(
-    name: str, file: IO[bytes], *, size: int, mapping: Mapping[str, str], sheet: str = "", encoding: str = ""
+    name: str,
+    file: IO[bytes],
+    *,
+    size: int,
+    mapping: Mapping[str, str],
+    sheet: str = "",
+    encoding: str = "",
+    only_sample: bool = False,
 ) -> Iterator[Table]:
     """The columns and lines of `file` (binary, seekable), which stays open; `name` tells its format.
 
-    `sheet` of a workbook and `encoding` of a text are found out when empty. Raises ImportRefused on entering:
-    "sheet" or "encoding" for one of these, "file" for everything else that speaks against the file.
+    `sheet` of a workbook and `encoding` of a text are found out when empty. With `only_sample` no other lines
+    are wanted than those of the table's sample. Raises ImportRefused on entering: "sheet" or "encoding" for
+    one of these, "file" for everything else that speaks against the file.
     """
     limits = Limits.of_settings()
     extension = _extension(name)
@@ -43,10 +51,10 @@ def open_table(
                 raise ImportRefused(
                     "file", f'The archive holds another one, "{member}". Pack the file itself.'
                 )
-            with _opened(member, content, mapping, sheet, encoding, limits) as table:
+            with _opened(member, content, mapping, sheet, encoding, limits, only_sample) as table:
                 yield replace(table, reading=replace(table.reading, member=member))
     else:
-        with _opened(name, file, mapping, sheet, encoding, limits) as table:
+        with _opened(name, file, mapping, sheet, encoding, limits, only_sample) as table:
             yield table
 
 
@@ -63,13 +71,19 @@ def _extension(name: str) -> str:
 
 @contextmanager
 def _opened(
-    name: str, file: IO[bytes], mapping: Mapping[str, str], sheet: str, encoding: str, limits: Limits
+    name: str,
+    file: IO[bytes],
+    mapping: Mapping[str, str],
+    sheet: str,
+    encoding: str,
+    limits: Limits,
+    only_sample: bool,
 ) -> Iterator[Table]:
     extension = _extension(name)
     if extension in WORKBOOK and not _is_text_after_all(file, extension):
         if encoding:
             raise ImportRefused("encoding", "The file is a workbook; only text files have an encoding.")
-        opened = open_workbook(file, mapping=mapping, sheet=sheet, limits=limits)
+        opened = open_workbook(file, mapping=mapping, sheet=sheet, limits=limits, only_sample=only_sample)
     else:
         if sheet:
             raise ImportRefused("sheet", "The file is text; only workbooks have sheets.")

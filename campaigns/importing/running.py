@@ -24,7 +24,7 @@ from campaigns.importing.limits import Limits
 from campaigns.importing.mapping import Columns, resolve
 from campaigns.importing.pace import pace
 from campaigns.importing.reading import open_table
-from campaigns.importing.refusals import ImportRefused, Table
+from campaigns.importing.refusals import ImportRefused, Reading, Table
 from campaigns.importing.report import Spool, write_report
 from campaigns.importing.staging import Written
 from campaigns.models import ImportJob, ImportStatus
@@ -91,12 +91,18 @@ class Run:
             _stored_file(job) as file,
             open_table(job.original_name, file, size=job.file.size, **how) as table,
         ):
+            self._note(table.reading)
             columns = resolve(table.columns, job.mapping, table.sample)
             judge = Judge(columns, longest_cell=self._limits.cell, warn_about=job.warn_about)
             self._stage(table, judge, spool, lambda: file.tell() / job.file.size)
         if not job.read:
             raise ImportRefused("file", "The file has a header and no other line.")
         return columns
+
+    def _note(self, reading: Reading) -> None:
+        """Say how the file is read, where its first lines told otherwise."""
+        if reading.as_dict() != self.job.reading:
+            self.change(reading=reading.as_dict())
 
     def _stage(self, table: Table, judge: Judge, spool: Spool, share: Callable[[], float]) -> None:
         """Judge the lines and copy the good ones into the staging table."""

@@ -20,6 +20,7 @@ RECIPIENTS = Recipient._meta.db_table
 SUPPRESSIONS = Suppression._meta.db_table
 KNOWN_ADDRESS = "recipient_email_unique_in_audience"
 ROW = "line, email, typed, name, timezone, attributes"
+MESSAGE = 1 << 17  # bytes of rows that are sent at once
 
 
 class Written(NamedTuple):
@@ -56,9 +57,18 @@ def copying() -> Iterator[Callable[[bytes], None]]:
     While Python reads on, PostgreSQL stores what it was given. Until the end nothing else can be asked of it.
     """
     stumbled = None
+    waiting = bytearray()  # a row by itself would be sent as a message of its own
     with connection.cursor() as cursor, cursor.copy(f"COPY pg_temp.import_rows ({ROW}) FROM STDIN") as copy:
+
+        def add(rows: bytes) -> None:
+            waiting.extend(rows)
+            if len(waiting) >= MESSAGE:
+                copy.write(bytes(waiting))
+                waiting.clear()
+
         try:
-            yield copy.write
+            yield add
+            copy.write(bytes(waiting))
         except Exception as error:
             # a COPY that is broken off breaks the caller's transaction, if there is one: end it as it should
             stumbled = error

@@ -7,9 +7,10 @@ from the engine as they come, because a frame of them would cost three times the
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain, islice
+from tempfile import TemporaryFile
 from typing import IO, Any, NamedTuple, TypeVar
 
 from campaigns.importing.cells import as_text
@@ -31,15 +32,24 @@ LOOKED_AT = 100  # rows of a sheet, to find one with a column of addresses
 
 @contextmanager
 def open_workbook(
-    file: IO[bytes], *, mapping: Mapping[str, str], sheet: str, limits: Limits
+    file: IO[bytes], *, mapping: Mapping[str, str], sheet: str, limits: Limits, only_sample: bool = False
 ) -> Iterator[Table]:
     """The table in the sheet with this name, or in the first visible one with a column of addresses.
 
-    Raises ImportRefused: "sheet" where there is none of that name, else "file".
+    With `only_sample` it may end after the rows by which a file is judged. Raises ImportRefused: "sheet"
+    where there is none of that name, else "file".
     """
-    with inspected(file, limits=limits) as package:
+    with (
+        inspected(file, limits=limits) as package,
+        TemporaryFile(prefix="import-") as head,
+        ExitStack() as stack,
+    ):
         visible = _asked_for(sheet, package.visible)
-        found = _find(file, package, visible, mapping)
+        found = None
+        if only_sample and (cut := package.write_head(head)):
+            smaller = stack.enter_context(inspected(head, limits=limits))
+            found = _at_its_head(head, smaller, package, visible, mapping, cut)
+        found = found or _find(file, package, visible, mapping)
         columns = column_names(found.header, most=limits.columns)
         reading = Reading(
             package.format,
@@ -48,7 +58,27 @@ def open_workbook(
             unread=found.unread,
             engine="" if found.engine == USUAL else found.engine,
         )
-        yield Table(columns, _pieces(found, len(columns), package.marks(found.sheet)), reading)
+        marks = (found.package or package).marks(found.sheet)
+        yield Table(columns, _pieces(found, len(columns), marks), reading)
+
+
+def _at_its_head(
+    head: IO[bytes],
+    smaller: Inspected,
+    package: Inspected,
+    visible: Sequence[str],
+    mapping: Mapping[str, str],
+    cut: frozenset[str],
+) -> "_Candidate | None":
+    """What `_find` would find, found in the first rows alone; None where they might mislead."""
+    if smaller.columns != package.columns:  # a row behind the first ones begins or ends elsewhere
+        return None
+    try:
+        found = _find(head, smaller, visible, mapping)
+    except ImportRefused:
+        return None
+    is_enough = cut.intersection(visible) <= found.long and found.engine == USUAL
+    return found._replace(package=smaller) if is_enough else None
 
 
 def _asked_for(sheet: str, visible: Sequence[str]) -> Sequence[str]:
@@ -134,8 +164,12 @@ class _Candidate(NamedTuple):
     left: int
     rows: Iterator[Sequence[object]]
     has_email: bool
+    long: frozenset[str]
+    """The sheets with as many rows as one looks at, among those that were looked at."""
     unread: tuple[str, ...] = ()
     engine: Engine = USUAL
+    package: Inspected | None = None
+    """What it was found in, if that is not the workbook itself."""
 
 
 def _choose(
@@ -146,7 +180,8 @@ def _choose(
     if not filled:
         raise ImportRefused("file", "The workbook is empty: no visible sheet has a cell with a value.")
     usable = [candidate for candidate in filled if candidate.has_email] or filled[:1]
-    return usable[0]._replace(unread=tuple(candidate.sheet for candidate in usable[1:]))
+    unread = tuple(candidate.sheet for candidate in usable[1:])
+    return usable[0]._replace(unread=unread, long=frozenset().union(*(one.long for one in filled)))
 
 
 def _candidate(
@@ -158,7 +193,8 @@ def _candidate(
             ahead = list(islice(rows, LOOKED_AT))
             sample = [Line(0, list(map(as_text, row))) for row in ahead]
             has_email = has_email_column(header, mapping, sample)
-            return _Candidate(sheet, number, header, left, chain(ahead, rows), has_email)
+            long = frozenset({sheet} if len(ahead) == LOOKED_AT else ())
+            return _Candidate(sheet, number, header, left, chain(ahead, rows), has_email, long)
     return None
 
 
@@ -167,7 +203,7 @@ def _pieces(found: _Candidate, width: int, marks: Marks) -> Iterator[Block | Lin
     number = found.header_row + 1
     while rows := list(islice(found.rows, BLOCK)):
         numbers = range(number, number + len(rows))
-        cells = [[cell if type(cell) is str else as_text(cell) for cell in row] for row in rows]
+        cells = _texts(rows)
         marked = [number for number in numbers if number in marks.formulas or number in marks.errors]
         first = 0
         for row in (number - numbers.start for number in marked):
@@ -178,6 +214,14 @@ def _pieces(found: _Candidate, width: int, marks: Marks) -> Iterator[Block | Lin
         if first < len(rows):
             yield Block(numbers[first:], cells[first:])
         number += len(rows)
+
+
+def _texts(rows: list[Sequence[object]]) -> list[list[str]]:
+    if set(map(type, chain.from_iterable(rows))) == {
+        str
+    }:  # a look at a column takes less than one at each cell
+        return [list(map(str, row)) for row in rows]
+    return [[cell if type(cell) is str else as_text(cell) for cell in row] for row in rows]
 
 
 def _marked(number: int, cells: list[str], left: int, width: int, marks: Marks) -> Line:
