@@ -1,8 +1,34 @@
 """Audiences as wholes: what takes care with a million recipients."""
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
+from django.db.models import Value
+from django.db.models.functions import Lower
+from django.db.models.lookups import Exact
 
 from campaigns.models import Audience, DeliveryLog, Recipient
+
+
+def named(name: str) -> Audience | None:
+    """The audience of this name, whatever its case."""
+    return Audience.objects.filter(Exact(Lower("name"), Lower(Value(name)))).first()
+
+
+def find_or_create(name: str) -> tuple[Audience, bool]:
+    """The audience of this name, whatever its case, and whether it is new.
+
+    Two that ask for the same name at the same moment get the same audience, new to one of them. Raises
+    ValidationError for what cannot be a name.
+    """
+    audience = Audience(name=name)
+    audience.clean_fields()
+    if found := named(name):
+        return found, False
+    try:
+        with transaction.atomic():
+            audience.save(force_insert=True)
+    except IntegrityError:
+        return Audience.objects.get(Exact(Lower("name"), Lower(Value(name)))), False
+    return audience, True
 
 
 def delete(audience: Audience) -> None:

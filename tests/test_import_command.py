@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,10 +13,12 @@ from typing import Any
 import psycopg
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from campaigns.importing.locks import NAMESPACE
 from campaigns.models import Audience, ImportJob, Recipient
 from tests.import_helpers import csv_bytes, database_url, stored, workbook_bytes, xlsx_bytes
+from tests.workers import wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -288,3 +291,61 @@ class TestInterrupt:
         assert "Cancelled. Nothing of it is in the audience." in errors
         job = ImportJob.objects.get()
         assert (job.status, job.written) == ("cancelled", 0)
+
+
+class TestAudience:
+    @pytest.mark.parametrize(
+        ("name", "problem"),
+        [
+            ("", "This field cannot be blank."),
+            ("  ", "This field cannot be blank."),
+            ("x" * 201, "Ensure this value has at most 200 characters (it has 201)."),
+        ],
+        ids=["none", "blanks", "too long"],
+    )
+    @pytest.mark.parametrize("options", [[], ["--dry-run"]], ids=str)
+    def test_needs_a_name(self, people: Path, name: str, problem: str, options: list[str]) -> None:
+        with pytest.raises(CommandError, match=re.escape(f"--audience: {problem}")):
+            run(people, *options, audience=name)
+        assert not Audience.objects.exists()
+        assert not ImportJob.objects.exists()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_that_two_create_at_once_takes_both_files(self, tmp_path: Path) -> None:
+        files = [tmp_path / f"{letter}.csv" for letter in "ab"]
+        for file in files:
+            file.write_bytes(
+                csv_bytes([(f"{file.stem}{number}@example.com", "", "") for number in range(20)])
+            )
+        with psycopg.connect(database_url()) as other, other.cursor() as cursor:
+            # both have looked for the audience, and neither has found it, when this is taken back
+            cursor.execute(
+                "INSERT INTO campaigns_audience (name, description, created_at) VALUES (%s, '', now())",
+                ["customers"],
+            )
+            processes = [start(file) for file in files]
+            wait_until(lambda: waiting_sessions() == 2)
+            other.rollback()
+        for process in processes:
+            said = process.communicate(timeout=60)
+            assert process.returncode == 0, said
+        assert Recipient.objects.filter(audience=Audience.objects.get()).count() == 40
+
+
+@pytest.mark.django_db(transaction=True)
+def test_goes_on_when_nobody_reads_along_any_more(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_bytes(csv_bytes([(f"p{number}@example.com", "", "") for number in range(60_000)]))
+    with start(path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0
+    job = ImportJob.objects.get()
+    assert (job.status, job.created) == ("completed", 60_000)
+
+
+def waiting_sessions() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        return int(cursor.fetchone()[0])

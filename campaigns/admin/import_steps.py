@@ -13,7 +13,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from campaigns import tasks
+from campaigns import audiences, tasks
 from campaigns.admin.import_forms import CheckForm, FileForm
 from campaigns.importing import jobs, waiting
 from campaigns.importing.mapping import FIELDS
@@ -269,11 +269,11 @@ def _audience(kept: Waiting, *, is_rehearsal: bool) -> Audience:
     if is_rehearsal:
         raise ImportRefused("file", "A dry run changes nothing, so it needs an audience that exists.")
     try:
-        audience = Audience(name=kept.new_audience)
-        audience.full_clean()
+        audience, is_new = audiences.find_or_create(kept.new_audience)
     except ValidationError as error:
         raise ImportRefused("file", " ".join(error.messages)) from error
-    audience.save()
+    if not is_new:
+        raise ImportRefused("file", "An audience with this name exists already.")
     return audience
 
 

@@ -1,8 +1,10 @@
 """manage.py import_recipients: a file into an audience, from the command line."""
 
 import json
+import os
 import shutil
 import signal
+import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,10 +12,12 @@ from pathlib import Path
 from time import sleep
 from typing import IO, Any
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils import timezone
 
+from campaigns import audiences
 from campaigns.importing import jobs
 from campaigns.importing.preview import preview
 from campaigns.importing.reading import EXTENSIONS
@@ -65,7 +69,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", type=Path, metavar="FILE")
-        parser.add_argument("--audience", required=True, metavar="NAME", help="created if there is none")
+        parser.add_argument(
+            "--audience", required=True, type=str.strip, metavar="NAME", help="created if there is none"
+        )
         parser.add_argument(
             "--mapping",
             type=_mapping,
@@ -118,11 +124,14 @@ class Command(BaseCommand):
     def _import(self, file: IO[bytes], options: dict[str, Any]) -> None:
         if options["dry_run"]:
             self._preview(file, options)
-        audience = Audience.objects.filter(name__iexact=options["audience"]).first()
-        if audience is None and options["dry_run"]:
-            self._rehearse(file, options)
-        else:
-            self._perform(audience, file, options)
+        audience = audiences.named(options["audience"])
+        try:
+            if audience is None and options["dry_run"]:
+                self._rehearse(file, options)
+            else:
+                self._perform(audience, file, options)
+        except ValidationError as error:
+            raise self._refusal("audience", f"--audience: {' '.join(error.messages)}") from error
 
     def _preview(self, file: IO[bytes], options: dict[str, Any]) -> None:
         size = options["file"].stat().st_size
@@ -132,14 +141,15 @@ class Command(BaseCommand):
         if seen.problem:
             raise seen.problem
         if self._json:
-            self.stdout.write(json.dumps({"preview": seen.as_dict()}))
+            self._say(json.dumps({"preview": seen.as_dict()}))
         else:
-            self.stdout.write("\n".join(seen.as_lines()))
+            self._say("\n".join(seen.as_lines()))
 
     def _rehearse(self, file: IO[bytes], options: dict[str, Any]) -> None:
         """A dry run into an audience that does not exist, and does not after it either."""
         with transaction.atomic():
-            job = self._create(Audience.objects.create(name=options["audience"]), file, options)
+            target, _ = audiences.find_or_create(options["audience"])
+            job = self._create(target, file, options)
             try:
                 self._run(job, options)
             finally:
@@ -150,12 +160,12 @@ class Command(BaseCommand):
 
     def _perform(self, audience: Audience | None, file: IO[bytes], options: dict[str, Any]) -> None:
         with transaction.atomic():  # a file refused at once leaves no audience behind
-            target = audience or Audience.objects.create(name=options["audience"])
+            target, is_new = (audience, False) if audience else audiences.find_or_create(options["audience"])
             job = self._create(target, file, options)
         try:
             self._run(job, options)
         except ImportRefused as refused:
-            if audience is None and not jobs.undo_audience(job):
+            if is_new and not jobs.undo_audience(job):
                 kept = f'The audience "{target}" is kept.'
                 raise ImportRefused(refused.field, f"{refused.message} {kept}") from refused
             raise
@@ -228,11 +238,17 @@ class Command(BaseCommand):
 
     def _show(self, job: ImportJob) -> None:
         if self._json:
-            self.stdout.write(json.dumps({name: getattr(job, name) for name in MOVING}))
-            self.stdout.flush()
+            self._say(json.dumps({name: getattr(job, name) for name in MOVING}))
         else:
-            self.stdout.write(f"\r{_bar(job):<{WIDTH}}", ending="")
+            self._say(f"\r{_bar(job):<{WIDTH}}", ending="")
+
+    def _say(self, text: str, ending: str = "\n") -> None:
+        try:
+            self.stdout.write(text, ending=ending)
             self.stdout.flush()
+        except BrokenPipeError:  # whoever read along has gone, which is no reason to give up the import
+            with Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
     def _copy_errors(self, job: ImportJob, target: Path) -> None:
         with target.open("wb") as copy:
@@ -243,28 +259,26 @@ class Command(BaseCommand):
     def _print_json(self, job: ImportJob, seconds: float) -> None:
         counters = {name: getattr(job, name) for name in COUNTERS}
         described = {"import": job.pk, "audience": job.audience.name, "dry_run": job.dry_run}
-        self.stdout.write(
-            json.dumps({"status": job.status, **described, **counters, "seconds": round(seconds, 3)})
-        )
+        self._say(json.dumps({"status": job.status, **described, **counters, "seconds": round(seconds, 3)}))
 
     def _print_summary(self, job: ImportJob, seconds: float) -> None:
-        self.stdout.write("\r" + " " * WIDTH + "\r", ending="")
+        self._say("\r" + " " * WIDTH + "\r", ending="")
         verb = "Checked (dry run)" if job.dry_run else "Imported"
-        self.stdout.write(f'{verb} {job.original_name} into "{job.audience}" in {seconds:.1f} s:')
-        self.stdout.write(f"  read as {Reading.of_dict(job.reading)}")
+        self._say(f'{verb} {job.original_name} into "{job.audience}" in {seconds:.1f} s:')
+        self._say(f"  read as {Reading.of_dict(job.reading)}")
         for name in COUNTERS:
-            self.stdout.write(f"  {name:<10}{getattr(job, name):>12,}")
+            self._say(f"  {name:<10}{getattr(job, name):>12,}")
         reported = job.duplicate + job.refused + job.warnings + job.suppressed
         if not reported:
             return
         with job.errors_file.open("rb") as errors:
             for refusal in first_refusals(errors, SHOWN):
                 place = f"line {refusal.line}, {refusal.column}" if refusal.column else f"line {refusal.line}"
-                self.stdout.write(f"  {place}: {refusal.reason} ({refusal.verdict})")
+                self._say(f"  {place}: {refusal.reason} ({refusal.verdict})")
         if reported > SHOWN:
-            self.stdout.write(f"  and {reported - SHOWN:,} more; --errors FILE writes all of them.")
+            self._say(f"  and {reported - SHOWN:,} more; --errors FILE writes all of them.")
 
     def _refusal(self, field: str, message: str) -> CommandError:
         if self._json:
-            self.stdout.write(json.dumps({"status": "failed", "field": field, "problem": message}))
+            self._say(json.dumps({"status": "failed", "field": field, "problem": message}))
         return CommandError(message)
