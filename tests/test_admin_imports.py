@@ -136,7 +136,7 @@ class TestColumns:
         again = confirm(boss, check, email="who", name="", timezone="", again="1")
         assert again.status_code == 200
         assert again.text.count(">refused</span>") == 2
-        assert "No column looks" in confirm(boss, check, email="", name="").text
+        assert "email: say in which column it is." in confirm(boss, check, email="", name="").text
         confirm(boss, check, email="where", name="who")
         assert ImportJob.objects.get().mapping == {"email": "where", "name": "who", "timezone": ""}
 

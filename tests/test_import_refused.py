@@ -257,6 +257,7 @@ class TestRefusedFile:
     @pytest.mark.parametrize(
         ("mapping", "message"),
         [
+            ({"email": ""}, 'email: say in which column it is. They are "email", "name", "city".'),
             (
                 {"email": "Contact"},
                 'email: the file has no column "Contact". Its columns are "email", "name", "city".',

@@ -17,14 +17,19 @@ from tests.import_helpers import (
     create,
     csv_bytes,
     import_file,
+    part,
     report,
     stored,
+    with_part,
     xlsx_bytes,
 )
 
 pytestmark = pytest.mark.django_db
 
 DUPLICATE_AGAIN = "The address stands in the first file already. To import the line, empty its verdict."
+NOTHING_BEHIND = (
+    "The line has nothing behind the columns with which a report begins. Fill it in, or delete it."
+)
 MARK = "The cell has U+FFFD in place of a byte that could not be read. Write what belongs there."
 
 
@@ -129,8 +134,18 @@ class TestReportAsText:
 
     def test_refuses_a_line_with_its_own_columns_only(self, audience: Audience) -> None:
         job = import_file(audience, "e.csv", b"line,verdict,column,reason,email\n2,refused\n")
-        reason = "The line has 2 of the columns that a report begins with, and nothing behind them."
-        assert report(job) == [["2", "refused", "", reason, "2", "refused"]]
+        assert report(job) == [["2", "refused", "", NOTHING_BEHIND, "2", "refused"]]
+
+    def test_refuses_a_line_whose_cells_are_still_empty(self, audience: Audience) -> None:
+        book = xlsx_bytes([("x", "x", "x")])
+        xml = part(book, "xl/worksheets/sheet1.xml").replace(
+            b't="inlineStr"><is><t>x</t></is>', b't="e"><v>#N/A</v>'
+        )
+        job = import_file(audience, "p.xlsx", with_part(book, "xl/worksheets/sheet1.xml", xml))
+        assert counts(job) == {"read": 1, "refused": 1}
+        for _ in range(2):
+            job = import_file(audience, "e.csv", content(job))
+            assert report(job) == [["2", "refused", "", NOTHING_BEHIND, "", "", ""]]
 
     def test_keeps_a_line_that_is_not_csv_as_it_was(self, audience: Audience) -> None:
         first = import_file(audience, "p.csv", b'email,name\n"x"y,Ann\n')

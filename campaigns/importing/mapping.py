@@ -48,6 +48,8 @@ def resolve(names: Sequence[str], explicit: Mapping[str, str], sample: Iterable[
     if "email" not in explicit:
         chosen["email"], reasons["email"] = _checked(names, chosen, sample, reasons["email"])
     if chosen["email"] is None:
+        if "email" in explicit:
+            raise ImportRefused("mapping", f"email: say in which column it is. They are {listed(names)}.")
         raise ImportRefused(
             "file",
             f"No column looks like the e-mail address. The columns are {listed(names)}. "

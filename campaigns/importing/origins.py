@@ -48,11 +48,19 @@ def _original(line: Line, columns: Sequence[str]) -> Line:
     if line.fault and len(line.cells) == 1:  # as it stood in the file, since it could not be cut into cells
         return line
     own, cells = line.cells[:OWN], unescape(line.cells[OWN:])
-    if not cells and "".join(own).strip():
-        there = f"The line has {len(own)} of the columns that a report begins with, and nothing behind them."
-        return Line(line.number, own, line.fault or Fault("", there))
-    fault = line.fault or _fault(own, cells, columns)
-    return Line(line.number, cells, fault, _moved(line.formulas), _moved(line.errors))
+    found = Line(
+        line.number,
+        cells,
+        line.fault or _fault(own, cells, columns),
+        _moved(line.formulas),
+        _moved(line.errors),
+    )
+    if found.is_blank and "".join(own).strip():
+        there = (
+            "The line has nothing behind the columns with which a report begins. Fill it in, or delete it."
+        )
+        return found._replace(cells=cells or own, fault=Fault("", there))
+    return found
 
 
 def _moved(marked: Mapping[int, Mark] | None) -> dict[int, Mark] | None:
