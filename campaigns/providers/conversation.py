@@ -5,6 +5,7 @@ difference between "send it again" and "it may have arrived". So smtplib only co
 in; the mails are sent here.
 """
 
+import re
 import smtplib
 import socket
 import ssl
@@ -27,6 +28,8 @@ IDLE_SECONDS = 5.0  # unused for longer, a connection is asked whether it still 
 T = TypeVar("T")
 Waiting = Generator[float, None, T]
 
+# the answers to all commands of an announcement, as they nearly always are
+_GO_AHEAD = re.compile(rb"250 [^\n]*\n25[01] [^\n]*\n354 [^\n]*\n")
 _EXPECTED = {Stage.MAIL: (250,), Stage.RCPT: (250, 251), Stage.DATA: (354,)}
 
 
@@ -197,7 +200,9 @@ class Conversation:
             if self._unfinished:
                 yield from self._reset()
             self._write(Stage.MAIL, self._announcement(envelope))
-        self._begun = None
+        announced, self._begun = self._begun, None
+        if announced and self._wire.takes(_GO_AHEAD):
+            return
         refused: Refused | None = None
         for stage, expected in _EXPECTED.items():
             if not self._pipelining:
@@ -238,7 +243,7 @@ class Conversation:
         if envelope is None or not self._pipelining:
             return b""
         self._begun = envelope
-        return b"".join(_command(stage, envelope) for stage in _EXPECTED)
+        return b"".join([_command(stage, envelope) for stage in _EXPECTED])
 
     def _write_mail(self, content: bytes, dot: bytes) -> None:
         """Write the content and the dot that ends it; only once the dot is being written is it in doubt."""
