@@ -38,7 +38,8 @@ clean:  ## Delete the local services' data and settings (.local)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	@touch $@ .venv/.local-stamp
 
-JOBS ?= auto
+# One more than there are cores: many tests wait for real processes.
+JOBS ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 1)))
 .PHONY: test
 test: .venv/.tests-stamp  ## Run the tests against real PostgreSQL, Valkey and workers (ARGS="-k word", JOBS=1)
 	@exec $(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile $(ARGS)

@@ -91,8 +91,8 @@ class Sending(Generic[H]):
                 places = self.provider.limit.reserve(
                     self.redis, len(remaining), max_wait=MAX_RESERVATION_WAIT, urgent=self.urgent
                 )
-                self._send_group(remaining[: places.count], places.wait)
-                remaining = remaining[places.count :]
+                done = self._send_group(remaining[: places.count], places.wait)
+                remaining = remaining[done:]
 
     def _decline(self, letters: Sequence[Letter]) -> None:
         """Find out what the provider cannot carry, before anything is booked or declared for it."""
@@ -109,11 +109,13 @@ class Sending(Generic[H]):
             self.record()  # connecting may take its time
             self.provider.open()
 
-    def _send_group(self, group: Sequence[Letter], wait: float) -> None:
-        unused = len(group)  # of the places that were booked
+    def _send_group(self, group: Sequence[Letter], wait: float) -> int:
+        """Send what may leave together, and return how many of the group that are."""
+        booked = unused = len(group)
         try:
             self._wait(wait)
             self._open()
+            group = group[: self.provider.room]
             depart = self.provider.compose(self.message, group)
             held_back = self.steps.declare(
                 self.lease, [letter.delivery_id for letter in group], self.provider.name
@@ -121,9 +123,9 @@ class Sending(Generic[H]):
             self._looked_at = time.monotonic()
             self.answered.update(held_back)
             leaving = [letter for letter in group if letter.delivery_id not in held_back]
-            unused = len(held_back)
+            unused = booked - len(leaving)
             if not leaving:
-                return
+                return len(group)
             self.asked = True
             answer = depart(leaving, self._still_ours)
             unused += sum(outcome.verdict is Verdict.UNSENT for outcome in answer.outcomes)
@@ -134,6 +136,7 @@ class Sending(Generic[H]):
             raise self._end
         if answer.trouble:
             raise answer.trouble
+        return len(group)
 
     def record(self) -> None:
         """Write the answers that are known, if there are any."""

@@ -40,10 +40,14 @@ def send_all(
     """Send as `sending` does, to the first trouble."""
     answers = []
     for group in provider.groups(message(), readers):
-        provider.open()
-        answers.append(provider.send(message(), group, still_ours=still_ours))
-        if answers[-1].trouble:
-            break
+        remaining = group
+        while remaining:
+            if not provider.is_ready():
+                provider.open()
+            together, remaining = remaining[: provider.room], remaining[provider.room :]
+            answers.append(provider.send(message(), together, still_ours=still_ours))
+            if answers[-1].trouble:
+                return answers
     return answers
 
 

@@ -1,5 +1,6 @@
 """The rows of a batch: what is due, what is about to leave, and what became of it."""
 
+import json
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -189,7 +190,8 @@ def cancel_open_rows(campaign: Campaign) -> None:
 
 def _row(values: tuple[Any, ...]) -> Row:
     *plain, attributes, suppressed = values
-    return Row(*(*plain, orjson.loads(attributes), suppressed))
+    # not by orjson, to which a number of more than 64 bits is a float, or an error
+    return Row(*(*plain, json.loads(attributes), suppressed))
 
 
 def _write(cursor: Cursor, lease: Lease, changes: Collection[Change]) -> None:

@@ -9,6 +9,7 @@ Sending does not raise for what the other side does: it answers with one Outcome
 and, where the provider cannot be used further, with the Trouble that says why.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class Provider(ABC):
     """One way out. As a context manager it is open inside; entering raises Trouble."""
 
     limit: Limit
-    patience: float  # seconds that the answers to one request, or one SMTP message, may take at most
+    patience: float  # seconds that the answers to one request, or one SMTP message, may be waited for
     from_email: str = ""  # the sender of campaigns that name none; empty for DEFAULT_FROM_EMAIL
 
     @property
@@ -122,6 +123,11 @@ class Provider(ABC):
     @abstractmethod
     def groups(self, message: Message, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
         """Split `letters` into groups that leave together."""
+
+    @property
+    def room(self) -> int:
+        """How many letters may leave together, now that it is open; a group may turn out too large."""
+        return sys.maxsize
 
     @abstractmethod
     def compose(self, message: Message, group: Sequence[Letter]) -> Departure:

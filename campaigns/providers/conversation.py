@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from campaigns.providers.wire import CutShort, Reply, Wire
+from campaigns.providers.wire import RECORD, Reply, Wire
 from campaigns.retries import Stage, smtp_reply
 
 # Seconds to wait for the answer to the final dot. RFC 5321 §4.5.3.2.6 advises ten minutes, because an
@@ -28,9 +28,9 @@ IDLE_SECONDS = 5.0  # unused for longer, a connection is asked whether it still 
 T = TypeVar("T")
 Waiting = Generator[float, None, T]
 
-# the answers to all commands of an announcement, as they nearly always are
+# The answers to all commands of an announcement, as they nearly always are.
 _GO_AHEAD = re.compile(rb"250 [^\n]*\n25[01] [^\n]*\n354 [^\n]*\n")
-_EXPECTED = {Stage.MAIL: (250,), Stage.RCPT: (250, 251), Stage.DATA: (354,)}
+_EXPECTED = {Stage.MAIL: 2, Stage.RCPT: 2, Stage.DATA: 3}  # first digits (RFC 5321 §4.2.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,15 @@ class Refused(Exception):
     def __init__(self, stage: Stage, code: int, text: bytes) -> None:
         self.stage = stage
         self.sender = stage is Stage.MAIL and 500 <= code < 600  # this campaign's, not everybody's
+        self.code = code
         self.reason = f"{stage.value}: {code} {text.decode('utf-8', 'replace')}"
         self.consequence = smtp_reply(stage, code, self.reason)
         super().__init__(self.reason)
+
+    @property
+    def is_of_parameters(self) -> bool:
+        """Whether it may concern how the mail was announced, such as SMTPUTF8 (RFC 6531 §3.6.3)."""
+        return self.stage is Stage.MAIL and self.code >= 400 and self.code != 421
 
 
 class Broken(Exception):
@@ -114,6 +120,10 @@ class Conversation:
         """Let no connection outlast who used it, such as the provider of a thread that has ended."""
         if hasattr(self, "_wire"):
             self.hang_up()
+
+    def carries(self, envelope: Envelope) -> bool:
+        """Whether the server can take such a mail."""
+        return self.offers_smtputf8 or not envelope.smtputf8
 
     @property
     def left(self) -> int:
@@ -156,7 +166,7 @@ class Conversation:
             raise ValueError(f"{self._begun} was announced, not {envelope}")
         self._underway = True
         yield from self._open(envelope)
-        self._write_mail(content, b".\r\n" + self._announcement(following))
+        yield from self._write_mail(content, b".\r\n" + self._announcement(following))
         self.mails += 1
         code, text = yield from self._reply(Stage.DOT, self.account.dot_timeout)
         self._underway = False
@@ -178,9 +188,9 @@ class Conversation:
         self._wire.close()
 
     @staticmethod
-    def heard(waiting: Mapping["Conversation", float]) -> list["Conversation"]:
-        """Wait until some of them hear from the server, or have waited as long as is said; return those."""
-        wires = Wire.speaking([each._wire for each in waiting], until=min(waiting.values()))
+    def awaited(waiting: Mapping["Conversation", float], *, until: float) -> list["Conversation"]:
+        """Wait until some of them can go on, or have waited as long as is said, and return those."""
+        wires = Wire.able([each._wire for each in waiting], until=min(until, *waiting.values()))
         now = time.monotonic()
         return [each for each, until in waiting.items() if each._wire in wires or until <= now]
 
@@ -192,35 +202,37 @@ class Conversation:
             except StopIteration as done:
                 result: T = done.value
                 return result
-            Wire.speaking([self._wire], until=until)
+            Wire.able([self._wire], until=until)
 
     def _open(self, envelope: Envelope) -> Waiting[None]:
         """Bring the mail to where its content is asked for (354)."""
         if self._begun is None:
             if self._unfinished:
                 yield from self._reset()
-            self._write(Stage.MAIL, self._announcement(envelope))
+            yield from self._write(Stage.MAIL, self._announcement(envelope))
         announced, self._begun = self._begun, None
         if announced and self._wire.takes(_GO_AHEAD):
             return
         refused: Refused | None = None
         for stage, expected in _EXPECTED.items():
             if not self._pipelining:
-                self._write(stage, _command(stage, envelope))
+                yield from self._write(stage, _command(stage, envelope))
             try:
                 code, text = yield from self._reply(stage, self.account.timeout)
             except Broken:
                 if refused:
                     raise refused from None
                 raise
-            if code not in expected and refused is None:
+            if code // 100 != expected and refused is None:
                 refused = Refused(stage, code, text)
             if code == 421:
                 self.hang_up()
             if refused and (code == 421 or not self._pipelining):
                 break
+        if refused and refused.code < 400:  # it is no refusal: nobody knows what the server makes of it
+            self.hang_up()
         if refused:
-            yield from self._leave(asked_for_content=code == 354)
+            yield from self._leave(asked_for_content=code // 100 == 3)
             raise refused
 
     def _leave(self, *, asked_for_content: bool) -> Waiting[None]:
@@ -245,25 +257,38 @@ class Conversation:
         self._begun = envelope
         return b"".join([_command(stage, envelope) for stage in _EXPECTED])
 
-    def _write_mail(self, content: bytes, dot: bytes) -> None:
-        """Write the content and the dot that ends it; only once the dot is being written is it in doubt."""
-        try:
-            self._wire.write(content + dot, seconds=self.account.timeout)
-        except CutShort as cut:
-            self.hang_up()
-            raise Broken(Stage.DOT if cut.written > len(content) else Stage.DATA, cut.error) from cut
+    def _write_mail(self, content: bytes, dot: bytes) -> Waiting[None]:
+        """Write the content and the dot that ends it; only once the dot is being written is it in doubt.
 
-    def _write(self, stage: Stage, octets: bytes) -> None:
+        Of a record that was not written whole, nothing can be read where the connection is encrypted.
+        """
+        octets, written = content + dot, 0
+        try:
+            while written < len(octets):
+                until = time.monotonic() + self.account.timeout
+                while not (sent := self._wire.send(octets[written : written + RECORD], until=until)):
+                    yield until
+                written += sent
+        except OSError as error:
+            self.hang_up()
+            raise Broken(Stage.DOT if written > len(content) else Stage.DATA, error) from error
+
+    def _write(self, stage: Stage, octets: bytes) -> Waiting[None]:
         if not self._wire.is_open:
             raise Broken(stage, ConnectionError("the connection is closed"))
+        until = time.monotonic() + self.account.timeout
         try:
-            self._wire.write(octets, seconds=self.account.timeout)
-        except CutShort as cut:
+            while octets:
+                sent = self._wire.send(octets, until=until)
+                octets = octets[sent:]
+                if not sent:
+                    yield until
+        except OSError as error:
             self.hang_up()
-            raise Broken(stage, cut.error) from cut
+            raise Broken(stage, error) from error
 
     def _ask(self, command: bytes, seconds: float) -> Waiting[Reply]:
-        self._write(Stage.MAIL, command)
+        yield from self._write(Stage.MAIL, command)
         return (yield from self._reply(Stage.MAIL, seconds))
 
     def _reply(self, stage: Stage, seconds: float) -> Waiting[Reply]:

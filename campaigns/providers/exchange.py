@@ -5,6 +5,7 @@ about a mail, others take theirs; and what is declared together, with one wait f
 more.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from campaigns.composing import Letter
 from campaigns.providers.base import Asked, Outcome, Trouble, Verdict, lease_over
 from campaigns.providers.conversation import Conversation, Envelope, Waiting
+
+LOOK_SECONDS = 1.0  # how often it is asked whether to go on, while servers take their time
 
 Judge = Callable[[Letter, Exception], tuple[Outcome, Trouble | None]]
 
@@ -54,6 +57,7 @@ class Exchange:
         self._until: dict[Conversation, float] = {}  # when those that wait for the server have waited enough
         self._judge = judge
         self._still_ours = still_ours
+        self._asked_at = time.monotonic()
 
     def run(self) -> None:
         """Send until nothing is left or no more may leave, and every mail that was begun has its outcome."""
@@ -63,7 +67,9 @@ class Exchange:
                 self._go_on(conversation)
             if not self._until:
                 return
-            free = Conversation.heard(self._until)
+            free = Conversation.awaited(self._until, until=self._asked_at + LOOK_SECONDS)
+            if time.monotonic() >= self._asked_at + LOOK_SECONDS:
+                self._may_go_on()
 
     def _go_on(self, conversation: Conversation) -> None:
         """Take one conversation to where it waits for the server, or has nothing left to do."""
@@ -82,7 +88,7 @@ class Exchange:
     def _begin(self, conversation: Conversation) -> bool:
         """Take up the next mail, if there is one and it may leave."""
         mail = self._upcoming.pop(conversation, None) or self._next_for(conversation)
-        if mail is None or not self._may_leave():
+        if mail is None or not self._may_go_on():
             return False
         following = self._next_for(conversation)
         if following:
@@ -94,13 +100,19 @@ class Exchange:
         return True
 
     def _next_for(self, conversation: Conversation) -> Mail | None:
-        """Take the next mail, if there is one and this conversation may carry it."""
-        if not self._waiting or not self._places[conversation]:
+        """Take the next mail that this conversation may carry, if there is one."""
+        if not self._places[conversation]:
             return None
-        self._places[conversation] -= 1
-        return self._waiting.popleft()
+        for position, mail in enumerate(self._waiting):
+            if conversation.carries(mail.envelope):
+                del self._waiting[position]
+                self._places[conversation] -= 1
+                return mail
+        return None
 
-    def _may_leave(self) -> bool:
+    def _may_go_on(self) -> bool:
+        """Say whether a mail may be begun; asking also keeps the lease of those that are underway."""
+        self._asked_at = time.monotonic()
         if not self.troubles and not self._still_ours():
             self.troubles.append(lease_over())
         return not self.troubles

@@ -27,6 +27,7 @@ from campaigns.throttle import Limit
 logger = logging.getLogger(__name__)
 
 SENDER_LIMIT_PAUSE = 3600.0  # seconds; an account that is over its daily limit stays so for up to a day
+OPENING_SECONDS = 1.0  # within which further connections are opened at a time
 WIDEN_AGAIN = 60.0  # seconds until a server that took no further connection is asked for one again
 CANNOT_OPEN = (smtplib.SMTPException, OSError, UnicodeError)
 NO_SMTPUTF8 = "offers no SMTPUTF8 (RFC 6531), which an address with letters outside ASCII needs"
@@ -46,31 +47,33 @@ class Smtp(Provider):
         self.connections = connections
         self.patience = 3 * account.timeout + account.dot_timeout
         self._conversations: list[Conversation] = []
+        self._wanted = 1  # connections
         self._narrow_until = -math.inf  # on the monotonic clock
 
     def is_ready(self) -> bool:
         held = self._conversations
-        return bool(held) and not any(each.is_spent for each in held) and all(each.answers() for each in held)
+        narrow = len(held) < self._wanted and time.monotonic() > self._narrow_until
+        usable = held and not narrow and not any(each.is_spent for each in held)
+        return bool(usable) and all(each.answers() for each in held)
 
     def open(self) -> None:
-        wanted = max(len(self._conversations), 1)
         self._keep(Conversation.answers)
         if any(each.is_spent for each in self._conversations):  # those that soon would be go with them
-            self._keep(lambda each: each.left > self.window)
-        while len(self._conversations) < wanted:
-            try:
-                self._connect()
-            except CANNOT_OPEN as error:
-                why = f"{self.name} at {self.account.host}:{self.account.port}: {words(error)}"
-                raise Trouble(why, SENDER_LIMIT_PAUSE if _is_sender_limit(error) else None) from error
-
-    def _connect(self) -> None:
-        """Open one more connection. Raises what CANNOT_OPEN names."""
+            self._keep(lambda each: each.left > self.window, bidding_farewell=True)
+        since = time.monotonic()
         try:
-            self._conversations.append(Conversation(self.account))
-        except CANNOT_OPEN:
+            while len(self._conversations) < self._wanted and time.monotonic() < since + OPENING_SECONDS:
+                self._conversations.append(Conversation(self.account))
+        except CANNOT_OPEN as error:
             self._narrow_until = time.monotonic() + WIDEN_AGAIN
-            raise
+            why = f"{self.name} at {self.account.host}:{self.account.port}: {words(error)}"
+            if not self._conversations:
+                raise Trouble(why, SENDER_LIMIT_PAUSE if _is_sender_limit(error) else None) from error
+            logger.info("%s connections of a process, no further one: %s", len(self._conversations), why)
+
+    @property
+    def room(self) -> int:
+        return sum(min(self.window, each.left) for each in self._conversations)
 
     def rest(self) -> None:
         self._keep(lambda each: each.stands)
@@ -80,26 +83,28 @@ class Smtp(Provider):
         for each in conversations:
             each.quit()
 
-    def _keep(self, fit: Callable[[Conversation], bool]) -> None:
-        """Hang up on those that are not fit to be used again."""
+    def _keep(self, fit: Callable[[Conversation], bool], *, bidding_farewell: bool = False) -> None:
+        """Let go of those that are not fit to be used again."""
         kept = [each for each in self._conversations if fit(each)]
         for each in self._conversations:
             if each not in kept:
-                each.hang_up()
+                each.quit() if bidding_farewell else each.hang_up()
         self._conversations = kept
 
     def declines(self, letter: Letter) -> str:
-        if not letter.needs_smtputf8 or all(each.offers_smtputf8 for each in self._conversations):
+        held = self._conversations
+        if not letter.needs_smtputf8 or not held or any(each.offers_smtputf8 for each in held):
             return ""
         return f"{self.name}: {self.account.host}:{self.account.port} {NO_SMTPUTF8}"
 
     def groups(self, message: Message, letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
-        self._keep(Conversation.answers)  # a group is cut for those that stand
+        self._keep(Conversation.answers)
         start = 0
         while start < len(letters):
             most = min(len(letters) - start, self._at_once())
-            self._widen(math.ceil(most / self.window))
-            end = start + min(most, self._room())
+            # the first connection has to prove the server before others follow
+            self._wanted = math.ceil(most / self.window) if self._conversations else 1
+            end = start + min(most, self._places())
             yield letters[start:end]
             start = end
 
@@ -110,20 +115,13 @@ class Smtp(Provider):
             return all_at_once
         return min(all_at_once, max(self.window, self.limit.burst))
 
-    def _widen(self, wanted: int) -> None:
-        """Open further connections beside the first one, as far as the server takes them."""
-        while 0 < len(self._conversations) < wanted and time.monotonic() > self._narrow_until:
-            try:
-                self._connect()
-            except CANNOT_OPEN as error:
-                held = len(self._conversations)
-                logger.info("%s takes no more than %s connections of a process: %s", self.name, held, error)
-
-    def _room(self) -> int:
-        """How many mails the connections carry before they are to be declared, or made, anew."""
+    def _places(self) -> int:
+        """How many mails may leave together if as many connections as are wanted can be made."""
         limit = self.account.mails_per_connection
-        left = [limit if each.is_spent else each.left for each in self._conversations] or [limit]
-        return sum(min(self.window, each) for each in left)
+        left = [limit if each.is_spent else each.left for each in self._conversations]
+        narrow = time.monotonic() <= self._narrow_until
+        further = 0 if left and narrow else max(self._wanted - len(left), 0)
+        return sum(min(self.window, each) for each in [*left, *[limit] * further])
 
     def compose(self, message: Message, group: Sequence[Letter]) -> Departure:
         mails: dict[int, Mail] = {}
@@ -187,6 +185,8 @@ class Smtp(Provider):
         match refused.consequence:
             case Consequence.UNKNOWN:
                 return outcome(Verdict.UNCONFIRMED), self._trouble(refused.reason)
+            case Consequence.PROVIDER_UNAVAILABLE if letter.needs_smtputf8 and refused.is_of_parameters:
+                return outcome(Verdict.REFUSED if refused.code >= 500 else Verdict.DEFERRED), None
             case Consequence.PROVIDER_UNAVAILABLE:
                 trouble = Trouble(
                     f"{self.name}: {refused.reason}", fault=not refused.sender, hung_up=not refused.sender

@@ -1,6 +1,6 @@
 """A connected socket, plain or encrypted, and the replies of RFC 5321 that come in on it.
 
-It asks the kernel first and waits only where that has nothing: what is there already costs no further look.
+Nothing here waits, but for `able`: what can be done at once is done, and costs no look beforehand.
 """
 
 import re
@@ -17,15 +17,6 @@ LONGEST_REPLY = 65_536  # octets; RFC 5321 §4.5.3.1.5 has 512 for a line
 Reply = tuple[int, bytes]
 
 
-class CutShort(Exception):
-    """The connection ended, or the time ran out, when only the first `written` octets were on their way."""
-
-    def __init__(self, written: int, error: OSError) -> None:
-        super().__init__(str(error))
-        self.written = written
-        self.error = error
-
-
 class Wire:
     """One connection; the moments until which something may take are on the monotonic clock."""
 
@@ -33,6 +24,7 @@ class Wire:
         connected.setblocking(False)
         self._socket = connected
         self._received = b""
+        self._awaited = select.POLLIN  # what the last step that could not be done waits for
 
     @property
     def is_open(self) -> bool:
@@ -43,15 +35,20 @@ class Wire:
         """Close without a word."""
         self._socket.close()
 
-    def write(self, octets: bytes, *, seconds: float) -> None:
-        """Write all of it, each record within so many seconds. Raises CutShort."""
-        written = 0
+    def send(self, octets: bytes, *, until: float) -> int:
+        """Send some of a record, and return how many octets are on their way; nothing is waited for.
+
+        Raises OSError when the connection has ended, and when it is later than `until`.
+        """
         try:
-            while written < len(octets):
-                until = time.monotonic() + seconds
-                written += self._send(octets[written : written + RECORD], until)
-        except OSError as error:
-            raise CutShort(written, error) from error
+            return self._socket.send(octets)
+        except ssl.SSLWantReadError:  # TLS may have to read before it can write
+            self._awaited = select.POLLIN
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            self._awaited = select.POLLOUT
+        if time.monotonic() >= until:
+            raise TimeoutError("timed out")
+        return 0
 
     def reply(self, *, until: float) -> Reply | None:
         """Return the next reply, or None where it is not there yet; nothing is waited for.
@@ -97,6 +94,7 @@ class Wire:
 
     def _receive(self) -> bool:
         """Take in what has come; False where nothing has. Raises OSError at the end of the connection."""
+        self._awaited = select.POLLIN
         try:
             more = self._socket.recv(CHUNK)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -108,30 +106,11 @@ class Wire:
         self._received += more
         return True
 
-    def _send(self, octets: bytes, until: float) -> int:
-        """Send some of it, once there is room; TLS may have to read before it can write."""
-        while True:
-            event = select.POLLOUT
-            try:
-                return self._socket.send(octets)
-            except ssl.SSLWantReadError:
-                event = select.POLLIN
-            except (BlockingIOError, ssl.SSLWantWriteError):
-                pass
-            if not _ready([self._socket], event, until):
-                raise TimeoutError("timed out")
-
     @staticmethod
-    def speaking(wires: Collection["Wire"], *, until: float) -> list["Wire"]:
-        """Wait until something comes in on some of those that had no reply, and return them, or none."""
-        ready = _ready([wire._socket for wire in wires], select.POLLIN, until)
-        return [wire for wire in wires if wire._socket.fileno() in ready]
-
-
-def _ready(sockets: Collection[socket.socket], event: int, until: float) -> set[int]:
-    """Wait for an event and return where it came about; unlike select(), for any number of open files."""
-    poll = select.poll()
-    for each in sockets:
-        poll.register(each, event)
-    left = max(until - time.monotonic(), 0.0)
-    return {descriptor for descriptor, _ in poll.poll(left * 1000)}
+    def able(waiting: Collection["Wire"], *, until: float) -> list["Wire"]:
+        """Wait until some that could not go on can, and return them; none when that took too long."""
+        poll = select.poll()  # unlike select(), for any number of open files
+        for each in waiting:
+            poll.register(each._socket, each._awaited)
+        ready = {descriptor for descriptor, _ in poll.poll(max(until - time.monotonic(), 0.0) * 1000)}
+        return [each for each in waiting if each._socket.fileno() in ready]
