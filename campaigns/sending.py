@@ -158,12 +158,12 @@ class Sending(Generic[H]):
 
         The database is asked once in LOOK_SECONDS, and when the lease may not last for `lease_for` seconds.
         """
-        if self.stopping():
-            raise Stopping("the worker is being stopped")
         now = time.monotonic()
         if now - self._looked_at >= LOOK_SECONDS or not self.lease.is_good(for_seconds=lease_for):
             self.steps.renew(self.lease)
             self._looked_at = now
+        if self.stopping():  # last: what is underway keeps its lease
+            raise Stopping("the worker is being stopped")
 
     def _still_ours(self) -> bool:
         """Say whether the next request may leave; the lease must outlast the longest wait for its answer."""

@@ -26,10 +26,11 @@ _SPECIFICATION = Path(__file__).parent / "data" / "sendgrid" / "tsg_mail_v3.json
 class SmtpServer:
     """What an SMTP server was sent, and what it is to answer.
 
-    `rcpt` and `data` hold replies by recipient, `mail` one for every sender; `drop` names recipients
-    whose connection is cut "before" or "after" the mail was taken, without an answer. `delay` is the
-    seconds that each answer to a mail takes; a `crowd` is how many mails must be waiting for their answers
-    at a time before any of them gets one. Those beyond `most_connections` are turned away, without a word.
+    `rcpt` and `data` hold replies by recipient, `mail` one for every sender, `mail_utf8` one for those
+    with SMTPUTF8; `drop` names recipients whose connection is cut "before" or "after" the mail was taken,
+    without an answer. `delay` is the seconds that each answer to a mail takes; a `crowd` is how many mails
+    must be waiting for their answers at a time before any of them gets one. Connections beyond
+    `most_connections` are turned away, without a word.
     """
 
     port: int = 0
@@ -44,6 +45,8 @@ class SmtpServer:
     crowd: asyncio.Barrier | None = None
     most_connections: int | None = None
     turned_away: int = 0
+    farewells: int = 0
+    mail_utf8: str = ""
 
     @property
     def recipients(self) -> list[str]:
@@ -67,8 +70,14 @@ class SmtpServer:
     ) -> str:
         if self.mail:
             return self.mail
+        if self.mail_utf8 and "SMTPUTF8" in options:
+            return self.mail_utf8
         envelope.mail_from = address
         return "250 OK"
+
+    async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        self.farewells += 1
+        return "221 Bye"
 
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]

@@ -102,7 +102,7 @@ class TestSeveralConnections:
 
     @pytest.mark.parametrize(
         ("point", "accepted", "in_doubt"),
-        [("before declare", 1, 1), ("after declare", 1, 2), ("before send", 1, 2), ("after send", 3, 2)],
+        [("before declare", 1, 0), ("after declare", 1, 2), ("before send", 1, 2), ("after send", 3, 2)],
     )
     def test_lose_nobody_and_write_to_nobody_twice(
         self,

@@ -72,6 +72,12 @@ class TestRefused:
         assert server.commands.count("RSET") == resets  # after the dot a transaction is over anyway
         assert server.commands.count("MAIL") == 2
 
+    def test_by_no_2xx_at_all(self) -> None:
+        with scripted(MAIL="200 fine", RCPT="252 cannot verify, will try") as server:
+            sending = send(smtp(server.port), *letters(2))
+        assert [o.verdict for o in sending.outcomes] == [Verdict.ACCEPTED] * 2
+        assert [b"" in server.contents, len(server.contents)] == [False, 2]
+
     def test_ends_the_batch_where_the_connection_cannot_be_reset(self) -> None:
         with scripted(RCPT="550 no", RSET="drop") as server:
             sending = send(smtp(server.port), *letters(2))

@@ -49,6 +49,11 @@ class TestPipelining:
         assert server.contents == []
         assert server.commands == ["EHLO", "MAIL", "RCPT", "DATA", "RSET", "MAIL", "RCPT", "DATA", "QUIT"]
 
+    def test_sends_no_empty_mail_where_nobody_knows_what_an_answer_means(self) -> None:
+        with scripted(**PIPELINING, RCPT="199 maybe") as server:
+            assert verdicts(server, 2) == [DEFERRED, UNSENT]
+        assert server.contents == []
+
     def test_a_refused_sender_ends_it(self) -> None:
         with scripted(**PIPELINING, MAIL="550 5.7.1 not you", RCPT="503 no", DATA="503 no") as server:
             assert verdicts(server) == [UNSENT] * 3

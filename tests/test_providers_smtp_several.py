@@ -5,15 +5,27 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from pytest_django import Settings
+from redis import Redis
 
+from campaigns import delivery, ledger
 from campaigns.composing import Letter
-from campaigns.providers import Answer, Smtp, Verdict
-from campaigns.providers.conversation import SmtpAccount
+from campaigns.models import Campaign
+from campaigns.providers import Answer, Line, Smtp, Verdict
+from campaigns.providers.conversation import Conversation, SmtpAccount, Waiting
+from campaigns.providers.exchange import Exchange
 from campaigns.throttle import Limit
+from tests.campaign_helpers import counts, send, started
+from tests.certificates import self_signed
 from tests.letters import letters, message
 from tests.mail_servers import smtp_server
+
+pytestmark = pytest.mark.django_db(transaction=True)
 
 ACCEPTED, DEFERRED, REFUSED = Verdict.ACCEPTED, Verdict.DEFERRED, Verdict.REFUSED
 UNCONFIRMED, UNSENT = Verdict.UNCONFIRMED, Verdict.UNSENT
@@ -98,7 +110,8 @@ class TestOpening:
             for _ in range(4):
                 assert sizes(send_all(provider, letters(80))) == [20, 20, 20, 20]
             assert len(server.recipients) == 325
-        assert server.connections == 4 + 4 * 4
+            assert server.connections == 4 + 4 * 4
+            assert server.farewells == 4 * 4
 
     def test_begins_a_batch_with_those_that_still_stand(self) -> None:
         with smtp_server() as server, closing(wide(server.port)) as provider:
@@ -110,8 +123,71 @@ class TestOpening:
             assert sizes(send_all(provider, letters(8))) == [8]
             assert (len(server.recipients), server.connections) == (58, 4)
 
+    def test_goes_on_with_those_that_stand_where_one_cannot_be_made_anew(self) -> None:
+        with smtp_server() as server, closing(wide(server.port)) as provider:
+            send_all(provider, letters(50))
+            server.most_connections = server.connections
+            provider._conversations[0].hang_up()
+            answers = send_all(provider, letters(60))
+            assert sizes(answers) == [30, 10, 20]
+            assert set(verdicts(answers).values()) == {ACCEPTED}
+            assert server.turned_away == 1
+
+    def test_opens_them_encrypted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        context = self_signed(tmp_path / "certificate.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+        with smtp_server(tls_context=context) as server:
+            account = SmtpAccount("127.0.0.1", server.port, mails_per_connection=20)
+            with closing(Smtp(account, Limit("smtp", 0), window=5, connections=4)) as provider:
+                answers = send_all(provider, letters(200))
+        assert set(verdicts(answers).values()) == {ACCEPTED}
+        assert len(set(server.recipients)) == len(server.recipients) == 200
+
+    def test_has_all_answers_written_before(
+        self, campaign: Campaign, many: list[str], redis: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        written = []
+
+        def connect(account: SmtpAccount) -> Conversation:
+            written.append(counts(campaign))
+            return Conversation(account)
+
+        monkeypatch.setattr("campaigns.providers.smtp.Conversation", Connecting(connect))
+        with smtp_server() as server, closing(wide(server.port, connections=2)) as provider:
+            first, *_ = started(campaign)
+            send(first, Line((provider,), redis))
+        assert written[:2] == [{"pending": 600}, {"pending": 590, "sent": 10}]
+
 
 class TestSending:
+    def test_outlives_no_lease_however_slow_the_server_is(
+        self,
+        campaign: Campaign,
+        many: list[str],
+        redis: Redis,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        settings.LEASE_SECONDS = 3
+        monkeypatch.setattr("campaigns.ledger.leases.LEASE_MARGIN", 1.0)
+        run = Exchange.run
+
+        def run_and_tick(exchange: Exchange) -> None:
+            run(exchange)
+            ledger.take_back_expired()
+
+        monkeypatch.setattr(Exchange, "run", run_and_tick)
+        with smtp_server() as server:
+            account = SmtpAccount("127.0.0.1", server.port, use_tls=False, timeout=0.5, dot_timeout=30)
+            with closing(Smtp(account, Limit("smtp", 0), window=1, connections=4)) as provider:
+                provider.patience = 1.0  # so that the lease need not be longer than the test
+                server.delay = 4.0
+                first, *_ = started(campaign)
+                stopped = stop_after(monkeypatch, mails=5)
+                delivery.send_batch(first, owner="a test", line=Line((provider,), redis), stopping=stopped)
+        assert counts(campaign) == {"sent": 5, "pending": 595}
+        assert len(server.recipients) == 5
+
     def test_waits_for_the_answers_of_all_of_them_together(self) -> None:
         with smtp_server() as server, closing(wide(server.port, window=1)) as provider:
             send_all(provider, letters(5))
@@ -164,6 +240,42 @@ class TestSending:
         rounds = heard[heard.index("all are here") :]
         assert rounds.count("RCPT") == 4
         assert "RCPT" not in rounds[rounds.index(".") :]
+
+    def test_a_mail_that_needs_smtputf8_goes_where_that_is_offered(self) -> None:
+        with smtp_server(enable_SMTPUTF8=True) as server, closing(wide(server.port, window=2)) as provider:
+            send_all(provider, letters(8))
+            for conversation in provider._conversations[1:]:
+                conversation.offers_smtputf8 = False
+            special = replace(letters(1)[0], delivery_id=99, email="jörg@example.com")
+            answers = send_all(provider, [*letters(3), special, *letters(7)[3:]])
+        assert set(verdicts(answers).values()) == {ACCEPTED}
+        assert len(verdicts(answers)) == 8
+        assert server.utf8 == ["jörg@example.com"]
+
+
+class Connecting:
+    """Stands in for the class Conversation, and does something before each connection."""
+
+    answers = staticmethod(Conversation.answers)
+
+    def __init__(self, connect: Callable[[SmtpAccount], Conversation]) -> None:
+        self._connect = connect
+
+    def __call__(self, account: SmtpAccount) -> Conversation:
+        return self._connect(account)
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, *, mails: int) -> Callable[[], bool]:
+    """Return what says that the worker is to end once so many mails were begun."""
+    begun: list[Conversation] = []
+    deliver = Conversation.deliver
+
+    def noted(conversation: Conversation, *args: Any, **kwargs: Any) -> Waiting[str]:
+        begun.append(conversation)
+        return deliver(conversation, *args, **kwargs)
+
+    monkeypatch.setattr(Conversation, "deliver", noted)
+    return lambda: len(begun) >= mails
 
 
 @contextmanager

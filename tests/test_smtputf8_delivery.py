@@ -72,6 +72,19 @@ class TestSmtp:
         assert positions(redis) == {Position.CLOSED}
         assert limit_of_six.limit.reserve(redis, 6, max_wait=0).count == 1
 
+    @pytest.mark.parametrize(
+        ("answer", "status"), [("553 5.6.7 not for you", "failed"), ("451 4.6.7 not now", "deferred")]
+    )
+    def test_that_offers_it_and_takes_none_holds_up_no_other(
+        self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, redis: Redis, answer: str, status: str
+    ) -> None:
+        smtp.mail_utf8 = answer
+        (batch_id,) = started(campaign)
+        send(batch_id, smtp_line)
+        assert counts(campaign) == {"sent": 5, status: 1}
+        assert row(JOERG).reason == f"MAIL FROM: {answer}"
+        assert positions(redis) == {Position.CLOSED}
+
     def test_that_is_away_is_waited_for(self, campaign: Campaign, smtp: SmtpServer, redis: Redis) -> None:
         away = Line((Smtp(SmtpAccount("127.0.0.1", 1, use_tls=False), Limit("smtp", 0), window=2),), redis)
         (batch_id,) = started(campaign)

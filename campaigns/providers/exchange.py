@@ -88,7 +88,7 @@ class Exchange:
     def _begin(self, conversation: Conversation) -> bool:
         """Take up the next mail, if there is one and it may leave."""
         mail = self._upcoming.pop(conversation, None) or self._next_for(conversation)
-        if mail is None or not self._may_go_on():
+        if mail is None or self.troubles or not self._may_go_on():
             return False
         following = self._next_for(conversation)
         if following:
@@ -113,7 +113,7 @@ class Exchange:
     def _may_go_on(self) -> bool:
         """Say whether a mail may be begun; asking also keeps the lease of those that are underway."""
         self._asked_at = time.monotonic()
-        if not self.troubles and not self._still_ours():
+        if not self._still_ours() and not self.troubles:
             self.troubles.append(lease_over())
         return not self.troubles
 
