@@ -57,6 +57,17 @@ class TestSending:
         assert counts(campaign) == {"sent": 5}
         assert row("p0@example.com").provider_message_id == "request-1"
 
+    @pytest.mark.parametrize("number", [123456789012345678901, -(10**30), 10**400])
+    def test_writes_numbers_of_any_size_digit_by_digit(
+        self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, number: int
+    ) -> None:
+        Recipient.objects.filter(email="p1@example.com").update(attributes={"city": number})
+        (batch_id,) = started(campaign)
+        send(batch_id, smtp_line)
+        assert counts(campaign) == {"sent": 5}
+        content = dict(smtp.accepted)["p1@example.com"]
+        assert str(number).encode() in content.replace(b"=\r\n", b"")
+
     def test_leaves_a_batch_alone_that_is_done(
         self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line
     ) -> None:
