@@ -52,8 +52,8 @@ class Smtp(Provider):
 
     def is_ready(self) -> bool:
         held = self._conversations
-        narrow = len(held) < self._wanted and time.monotonic() > self._narrow_until
-        usable = held and not narrow and not any(each.is_spent for each in held)
+        too_few = len(held) < self._wanted and time.monotonic() > self._narrow_until
+        usable = held and not too_few and not any(each.is_spent for each in held)
         return bool(usable) and all(each.answers() for each in held)
 
     def open(self) -> None:
