@@ -28,13 +28,13 @@ logger = logging.getLogger(__name__)
 SENDERS, TRANSACTIONAL = "senders", "transactional"
 MAILS_IN_QUEUE = 1000  # single mails that a tick lets wait in the queue at most
 ON_ITS_WAY = timedelta(seconds=10)  # a mail younger than this has a message that may still be read
-LOOK_SECONDS = 0.25  # how often a worker with users' own mails looks for more urgent ones
+FIRST_LOOK_SECONDS = 0.25  # how often a worker with users' own mails looks for those that go first
 LONGEST_COUNTDOWN = 30  # seconds; far below what Redis's visibility timeout would deliver twice
 
 # A worker's main process is told to end, and its pool's processes are not: they see this byte, which they
 # share with it since they were forked.
 _shared = mmap.mmap(-1, 1)
-_looked_at = -LOOK_SECONDS
+_looked_at = -FIRST_LOOK_SECONDS
 
 
 @worker_process_shutdown.connect
@@ -168,7 +168,7 @@ def send_test(
 
 @shared_task(bind=True, ignore_result=True)
 def send_outbound(self: "Task[[int], None]", mail_id: int) -> None:
-    """Send one single mail to those to whom it is due; before a user's own, what is more urgent and waits."""
+    """Send one single mail to those to whom it is due; before a user's own, what goes first and waits."""
     owner = f"{self.request.hostname} {self.request.id}"
     try:
         for first in _ahead_of(mail_id):
@@ -178,10 +178,10 @@ def send_outbound(self: "Task[[int], None]", mail_id: int) -> None:
 
 
 def _ahead_of(mail_id: int) -> list[int]:
-    """Return what is to be sent before this mail. A worker looks for it once in LOOK_SECONDS."""
+    """Return what is to be sent before this mail. A worker looks for it once in FIRST_LOOK_SECONDS."""
     global _looked_at
     now = time.monotonic()
-    if now - _looked_at < LOOK_SECONDS:
+    if now - _looked_at < FIRST_LOOK_SECONDS:
         return []
     _looked_at = now
     return outbound.ahead_of(mail_id)

@@ -90,7 +90,7 @@ class TestBesideUsersOwnMails:
     ) -> None:
         asha = user()
         monkeypatch.setattr(tasks, "configured_line", lambda: smtp_line)
-        monkeypatch.setattr(tasks, "_looked_at", -tasks.LOOK_SECONDS)
+        monkeypatch.setattr(tasks, "_looked_at", -tasks.FIRST_LOOK_SECONDS)
         own = send_email("Mine", "x", [asha.email], created_by=asha).id
         send_email("Reset", "x", ["reader@example.com"])
         OutboundEmail.objects.filter(created_by=None).update(reply_to=["no address"])
