@@ -1,14 +1,20 @@
 """Real workers: a single mail does not wait behind a campaign, and comes through what it meets on the way."""
 
+import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import copy
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from celery import current_app
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 from kombu import Connection
 from redis import Redis
 
@@ -43,6 +49,42 @@ def _quick_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _status() -> str:
     return OutboundEmail.objects.get().status
+
+
+def _waiting(count: int) -> tuple[int, int]:
+    """Store a mail of the system, and so many of a user that are due and of the system that rest.
+
+    Return one of the user's, and the first.
+    """
+    asha, later = user(), clock() + timedelta(hours=1)
+    own = send_email("Mine", "x", [asha.email], created_by=asha).id
+    first = send_email("Reset", "x", [asha.email]).id
+    for like, not_before in ((own, None), (first, later)):
+        mail = OutboundEmail.objects.get(id=like)
+        mail.not_before = not_before
+        copies = []
+        for _ in range(count):
+            mail.pk = None
+            copies.append(copy(mail))
+        OutboundEmail.objects.bulk_create(copies)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE campaigns_outboundemail")
+    return own, first
+
+
+def _explained(statement: str) -> list[dict[str, Any]]:
+    """Run a query; return how PostgreSQL did it."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
+        (found,) = cursor.fetchone()
+    plan: list[dict[str, Any]] = json.loads(found) if isinstance(found, str) else found
+    return plan
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for each in node.get("Plans", []):
+        yield from _nodes(each)
 
 
 class TestBesideACampaign:
@@ -84,6 +126,29 @@ class TestBesideUsersOwnMails:
         OutboundEmail.objects.filter(id=first[0]).update(status="sent")
         assert outbound.steps.claim(first[1], "another worker") is not None
         assert outbound.ahead_of(own[0]) == []
+
+    def test_looks_at_nothing_but_what_is_due_however_much_waits(self) -> None:
+        own, first = _waiting(2_000)
+        with CaptureQueriesContext(connection) as captured:
+            assert outbound.ahead_of(own) == [first]
+        assert len(captured) == 2
+        (plan,) = _explained(captured[1]["sql"])
+        used = [each for each in _nodes(plan["Plan"]) if "Index Name" in each]
+        assert [each["Index Name"] for each in used] == ["outbound_first"]
+        assert (used[0]["Actual Rows"], used[0].get("Rows Removed by Filter", 0)) == (1, 0)
+
+    def test_knows_whose_the_mails_are_that_were_stored_before_it_was_noted(self) -> None:
+        asha, boss = user(), user("boss@example.com", is_staff=True)
+        own, *first = (
+            send_email("Hello", "x", [asha.email], created_by=each).id for each in (asha, boss, None)
+        )
+        latest = MigrationExecutor(connection).loader.graph.leaf_nodes("campaigns")
+        try:
+            MigrationExecutor(connection).migrate([("campaigns", "0013_write_imports_in_chunks")])
+        finally:
+            MigrationExecutor(connection).migrate(latest)
+        assert outbound.ahead_of(own) == first
+        assert [outbound.ahead_of(each) for each in first] == [[], []]
 
     def test_what_goes_first_and_cannot_be_written_holds_up_nobody(
         self, smtp: SmtpServer, smtp_line: Line, monkeypatch: pytest.MonkeyPatch

@@ -4,7 +4,7 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Lower, Now
+from django.db.models.functions import Coalesce, Lower, Now
 
 from campaigns.models.delivery import DeliveryStatus
 from campaigns.models.fields import AddressField
@@ -33,6 +33,9 @@ class OutboundEmail(models.Model):
     text = models.TextField()
     html = models.TextField(blank=True)
     headers = models.JSONField(default=dict)
+    goes_first = models.BooleanField(
+        default=True, db_default=True, editable=False, help_text="Of the system or an operator."
+    )
 
     status = models.CharField(
         max_length=20,
@@ -70,6 +73,13 @@ class OutboundEmail(models.Model):
         indexes = [
             # the tick: what is due, and leases that may have run out
             models.Index(F("not_before"), F("id"), name="outbound_open", condition=Q(status__in=OPEN)),
+            # what goes before users' own mails: what is due, those that wait longest first
+            models.Index(
+                Coalesce("not_before", "created_at"),
+                F("id"),
+                name="outbound_first",
+                condition=Q(status__in=OPEN, goes_first=True),
+            ),
             # the admin's filter
             models.Index(F("status"), F("id").desc(), name="outbound_by_status"),
         ]

@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
 from campaigns import suppression
 from campaigns.addresses import folded
@@ -67,13 +67,16 @@ def due(*, limit: int, older_than: timedelta) -> list[int]:
 def ahead_of(mail_id: int) -> list[int]:
     """Return up to FIRST mails that are due and go before this one; none unless it is a user's own.
 
-    A user's own is what the tasks of one who is no operator send. What the system and operators send,
+    A user's own is what one who is no operator has sent, as by tasks. What the system and operators send,
     password resets above all, does not stand in line behind it.
     """
-    if not OutboundEmail.objects.filter(id=mail_id, created_by__is_staff=False).exists():
+    if not OutboundEmail.objects.filter(id=mail_id, goes_first=False).exists():
         return []
-    others = OutboundEmail.objects.filter(_is_due(), Q(created_by=None) | Q(created_by__is_staff=True))
-    return list(others.order_by("id").values_list("id", flat=True)[:FIRST])
+    since = Coalesce("not_before", "created_at")  # as the index has it, which ends where nothing more is due
+    others = OutboundEmail.objects.alias(due_since=since).filter(
+        status__in=OPEN, lease_until=None, goes_first=True, due_since__lte=Now()
+    )
+    return list(others.order_by("due_since", "id").values_list("id", flat=True)[:FIRST])
 
 
 def _is_due() -> Q:

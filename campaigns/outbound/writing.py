@@ -38,8 +38,8 @@ _INSERT = """
 WITH mail AS (
     INSERT INTO campaigns_outboundemail
         (created_by_id, idempotency_key, fingerprint, message_id, from_email, reply_to, subject, text, html,
-         headers)
-    VALUES (%s, %s, %s, %s, %s, %s::text[], %s, %s, %s, %s::jsonb)
+         headers, goes_first)
+    VALUES (%s, %s, %s, %s, %s, %s::text[], %s, %s, %s, %s::jsonb, %s)
     RETURNING id)
 INSERT INTO campaigns_outboundrecipient (mail_id, kind, name, email)
 SELECT mail.id, recipient.kind, recipient.name, recipient.email
@@ -140,6 +140,7 @@ def _insert(draft: Draft, key: str, fingerprint: str, message_id: str, created_b
         str(parse_mailbox(draft.from_email)) if draft.from_email else "",
         [str(parse_mailbox(each)) for each in draft.reply_to],
         *(draft.subject, draft.text, draft.html, json.dumps(dict(draft.headers))),
+        created_by is None or created_by.is_staff,
         [kind.value for kind in kinds],
         [mailbox.name for mailbox in mailboxes],
         [mailbox.email for mailbox in mailboxes],
