@@ -9,10 +9,17 @@ from django.db.models.signals import pre_delete
 from campaigns.models import DeliveryLog, OutboundRecipient, Settlement
 from users.models import User
 
+AT_DELETED = "@deleted.invalid"  # no mail can reach it (RFC 6761 §6.4)
+
 
 def pseudonym(user_id: int) -> str:
-    """Return what stands in place of a deleted account's address; no mail can reach it (RFC 6761 §6.4)."""
-    return f"user-{user_id}@deleted.invalid"
+    """Return what stands in place of a deleted account's address."""
+    return f"user-{user_id}{AT_DELETED}"
+
+
+def is_pseudonym(email: str) -> bool:
+    """Say whether this stands in place of a deleted account's address."""
+    return email.endswith(AT_DELETED)
 
 
 def forget(user: User) -> None:

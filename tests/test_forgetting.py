@@ -6,6 +6,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 from psycopg import sql
+from pytest_django import Settings
 
 from campaigns import outbound
 from campaigns.mail import send_email
@@ -18,9 +19,10 @@ from campaigns.models import (
     OutboundPart,
     OutboundRecipient,
 )
+from campaigns.outbound.steps import MailLease
 from campaigns.providers import Line
 from schedules import sweeping
-from tests.campaign_helpers import counts, send
+from tests.campaign_helpers import clock, counts, send
 from tests.mail_servers import SmtpServer
 from tests.schedule_helpers import MONDAY, schedule, user
 from users.models import User
@@ -94,3 +96,74 @@ class TestDeletedAccount:
         asha.delete()
         mail = OutboundEmail.objects.get()
         assert (mail.subject, mail.text, mail.status) == ("Mine", "for me", "pending")
+
+    def test_is_not_written_to_by_the_worker_that_gives_the_mail_back(
+        self, asha: User, smtp: SmtpServer, smtp_line: Line
+    ) -> None:
+        own = send_email("Mine", "for me", [asha.email], created_by=asha, attachments=FILES)
+        both = send_email("The two of you", "shared", ["ravi@example.com"], cc=["asha@example.com"])
+        leases = [outbound.steps.claim(each.id, "a worker") for each in (own, both)]
+        asha.delete()
+        for lease in leases:
+            assert lease is not None
+            outbound.steps.release(lease)
+        for each in (own, both):
+            outbound.post(each.id, owner="tests", line=smtp_line)
+        assert smtp.recipients == ["ravi@example.com"]
+        assert _mails() == [(outbound.steps.GONE, "", "cancelled"), ("The two of you", "shared", "cancelled")]
+        assert not OutboundPart.objects.exists()
+        assert _outcomes() == ["cancelled", "sent", "cancelled"]
+
+    def test_is_not_written_to_by_the_worker_that_goes_on(
+        self, asha: User, smtp: SmtpServer, smtp_line: Line, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        own = send_email("Mine", "for me", [asha.email], created_by=asha)
+        both = send_email("The two of you", "shared", ["ravi@example.com"], cc=["asha@example.com"])
+        find_due = outbound.steps.due_recipients
+
+        def find_due_before_the_account_goes(lease: MailLease) -> list[OutboundRecipient]:
+            found = find_due(lease)
+            User.objects.filter(email="asha@example.com").delete()
+            return found
+
+        monkeypatch.setattr(outbound.steps, "due_recipients", find_due_before_the_account_goes)
+        for each in (own, both):
+            outbound.post(each.id, owner="tests", line=smtp_line)
+        assert smtp.recipients == ["ravi@example.com"]
+        assert _mails()[0] == (outbound.steps.GONE, "", "cancelled")
+        assert _outcomes() == ["cancelled", "sent", "cancelled"]
+
+    @pytest.mark.parametrize("policy", ["hold", "resend"])
+    def test_is_in_doubt_where_the_mail_was_leaving_and_is_not_written_to_again(
+        self, asha: User, smtp: SmtpServer, smtp_line: Line, settings: Settings, policy: str
+    ) -> None:
+        settings.UNCONFIRMED_POLICY = policy
+        own = send_email("Mine", "for me", [asha.email], created_by=asha)
+        lease = outbound.steps.claim(own.id, "a worker that dies")
+        assert lease is not None
+        outbound.steps.declare(lease, [OutboundRecipient.objects.get().pk], "smtp")
+        asha.delete()
+        OutboundEmail.objects.update(lease_until=clock() - timedelta(days=1))
+        assert outbound.take_back_expired() == [own.id]
+        assert _mails() == [(outbound.steps.GONE, "", "unconfirmed")]
+        boss = user("boss@example.com", is_staff=True)
+        outbound.decide([own.id], outbound.Verb.SEND_AGAIN, by=boss, now=clock())
+        assert outbound.post(own.id, owner="tests", line=smtp_line) is None
+        assert (smtp.recipients, _outcomes()) == ([], ["cancelled"])
+
+    def test_leaves_no_text_to_deleted_accounts_alone(self, asha: User, smtp_line: Line) -> None:
+        ravi = user("ravi@example.com")
+        both = send_email("The two of you", "shared", [asha.email, ravi.email])
+        outbound.post(both.id, owner="tests", line=smtp_line)
+        asha.delete()
+        assert _mails() == [("The two of you", "shared", "sent")]
+        ravi.delete()
+        assert _mails() == [(outbound.steps.GONE, "", "sent")]
+
+
+def _mails() -> list[tuple[str, str, str]]:
+    return list(OutboundEmail.objects.order_by("id").values_list("subject", "text", "status"))
+
+
+def _outcomes() -> list[str]:
+    return list(OutboundRecipient.objects.order_by("id").values_list("status", flat=True))

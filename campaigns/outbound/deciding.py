@@ -69,7 +69,5 @@ def _decide_one(mail_id: int, verb: Verb, by: User, now: datetime, note: str) ->
         if after == DeliveryStatus.SENT:
             recipient.sent_at = recipient.attempted_at or now
         recipient.save()
-    OutboundEmail.objects.filter(pk=mail_id).update(
-        **(steps.settle_status(mail) | {"failures": 0, "trouble": ""})
-    )
+    steps.settle(mail, failures=0, trouble="")
     return True

@@ -12,16 +12,17 @@ from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Coalesce, Now
 
 from campaigns import suppression
 from campaigns.addresses import folded
+from campaigns.forgetting import is_pseudonym
 from campaigns.ledger.changes import Change, not_sent
 from campaigns.ledger.leases import Hold, LeaseLost, good_until
 from campaigns.ledger.rows import DECLARE_TRIES
 from campaigns.ledger.steps import insist
-from campaigns.models import Decision, DeliveryStatus, OutboundEmail, OutboundRecipient
+from campaigns.models import Decision, DeliveryStatus, OutboundEmail, OutboundPart, OutboundRecipient
 from campaigns.models.outbound import OPEN
 
 # What became of a mail, from what became of its recipients: the first of these that one of them has.
@@ -34,6 +35,7 @@ _WORST_FIRST = (
     DeliveryStatus.SUPPRESSED,
     DeliveryStatus.SENT,
 )
+GONE = "(to an account that was deleted)"  # the subject of a mail that no longer says anything
 FIRST = 10  # mails that one of less urgency lets go before it at a time
 _DOUBT_SETTLED = (Decision.SEND_AGAIN, Decision.GIVE_UP)
 _LAST_WORDS = (DeliveryStatus.FAILED, DeliveryStatus.SUPPRESSED, DeliveryStatus.CANCELLED)
@@ -107,7 +109,8 @@ def declare(lease: MailLease, delivery_ids: Sequence[int], provider: str) -> set
     """Write down to whom the mail is about to leave, and the lease's answers with it; renew the lease.
 
     Returns those to whom it must not, as `ledger.declare` does: their addresses are suppressed for single
-    mails. Raises LeaseLost. A database that is away is waited for, and then tried DECLARE_TRIES times in all.
+    mails, or their accounts deleted. Raises LeaseLost. A database that is away is waited for, and then tried
+    DECLARE_TRIES times in all.
     """
     tries = 0
     while True:
@@ -144,13 +147,23 @@ def _declare(lease: MailLease, delivery_ids: Sequence[int], provider: str) -> se
 
 
 def _hold_back(mail: OutboundEmail, recipients: Sequence[OutboundRecipient]) -> set[int]:
-    """Settle those whose addresses take no single mail, and return their ids."""
+    """Settle those whose accounts are deleted or whose addresses take no single mail; return their ids."""
+    gone = _cancel_deleted(mail, recipients)
     stopped = suppression.of_single_mails(each.email for each in recipients)
     found = [each for each in recipients if folded(each.email) in stopped]
     for each in found:
         why = f"the address is suppressed: {stopped[folded(each.email)]}"
         _write(mail, each, Change(each.pk, DeliveryStatus.SUPPRESSED, why, attempts=0))
-    return {each.pk for each in found}
+    return gone | {each.pk for each in found}
+
+
+def _cancel_deleted(mail: OutboundEmail, recipients: Iterable[OutboundRecipient]) -> set[int]:
+    """Settle those of these open recipients whose accounts are deleted; return their ids."""
+    gone = [each for each in recipients if is_pseudonym(each.email)]
+    for each in gone:
+        why = "the account was deleted"
+        _write(mail, each, Change(each.pk, DeliveryStatus.CANCELLED, why, attempts=0))
+    return {each.pk for each in gone}
 
 
 def rule_out(lease: MailLease, changes: Sequence[Change]) -> None:
@@ -236,11 +249,32 @@ def status_of(statuses: Collection[str]) -> DeliveryStatus:
     return next(status for status in _WORST_FIRST if status in statuses)
 
 
-def settle_status(mail: OutboundEmail) -> dict[str, Any]:
-    """Return the fields of a mail that follow from its recipients: status, not_before, finished_at."""
-    recipients = list(mail.recipients.values_list("status", "not_before"))
-    status = status_of({status for status, _ in recipients})
-    again = [moment for status, moment in recipients if status == DeliveryStatus.DEFERRED and moment]
+def settle(mail: OutboundEmail, **values: Any) -> None:
+    """Write what follows from the recipients of a mail that nobody holds any longer, and `values`.
+
+    That is its status, not_before and finished_at. What is open to deleted accounts is cancelled; a mail
+    that is settled and was to such accounts alone loses what it said.
+    """
+    recipients = list(mail.recipients.all())
+    if _cancel_deleted(mail, (each for each in recipients if each.status in OPEN)):
+        recipients = list(mail.recipients.all())
+    follows = _following(mail, recipients)
+    _keep(mail, **(follows | values))
+    if follows["status"] not in OPEN and all(is_pseudonym(each.email) for each in recipients):
+        blank(OutboundEmail.objects.filter(pk=mail.pk))
+
+
+def blank(mails: "QuerySet[OutboundEmail]") -> None:
+    """Take out of mails what they said."""
+    OutboundPart.objects.filter(mail__in=mails).delete()
+    mails.update(subject=GONE, text="", html="", headers={}, reply_to=[])
+
+
+def _following(mail: OutboundEmail, recipients: Collection[OutboundRecipient]) -> dict[str, Any]:
+    status = status_of({each.status for each in recipients})
+    again = [
+        each.not_before for each in recipients if each.status == DeliveryStatus.DEFERRED and each.not_before
+    ]
     all_wait = status == DeliveryStatus.DEFERRED and again
     return {
         "status": status,
@@ -281,11 +315,9 @@ def _keep(mail: OutboundEmail, **values: Any) -> None:
 
 
 def _free(mail: OutboundEmail, *, wait: timedelta | None = None, **values: Any) -> None:
-    settled = settle_status(mail)
     if wait is not None:
-        settled["not_before"] = Now() + wait
-    nothing: dict[str, Any] = {"leaving": [], "leaving_through": "", "lease_until": None, "lease_owner": ""}
-    _keep(mail, **nothing, **settled, **values)
+        values["not_before"] = Now() + wait
+    settle(mail, leaving=[], leaving_through="", lease_until=None, lease_owner="", **values)
 
 
 def _write_answers(mail: OutboundEmail, lease: MailLease) -> set[int]:
