@@ -7,6 +7,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from campaigns.addresses import folded
+from campaigns.forgetting import is_pseudonym
 from campaigns.models import Suppression, SuppressionReason
 from campaigns.suppression import suppress
 from campaigns.tracking import UnknownToken, delivery_for
@@ -23,12 +24,15 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     GET asks, or says that it is done already, and changes nothing, because scanners follow every link in
     a mail. POST, from the page's
     button or as the one click of RFC 8058, does it whatever its body says, and answers 200 without a
-    redirect. A token that was not made here: 404.
+    redirect. A token that was not made here: 404. One whose recipient's account was deleted: 410, since
+    nobody knows any longer which address to stop.
     """
     try:
         delivery = delivery_for(token)
     except UnknownToken:
         return _page(request, "unknown", status=404)
+    if is_pseudonym(delivery.email):
+        return _page(request, "gone", status=410)
     if request.method != "POST":
         stopped = Suppression.objects.filter(email=folded(delivery.email)).exists()
         return _page(request, "already" if stopped else "question", email=delivery.email)

@@ -7,8 +7,17 @@ from django.conf import settings
 from django.test import Client
 
 from campaigns import tracking
-from campaigns.models import Campaign, DeliveryLog, Suppression, SuppressionReason
+from campaigns.models import (
+    Audience,
+    Campaign,
+    CampaignStatus,
+    DeliveryLog,
+    Recipient,
+    Suppression,
+    SuppressionReason,
+)
 from tests.campaign_helpers import started
+from tests.schedule_helpers import user
 
 pytestmark = pytest.mark.django_db
 
@@ -77,6 +86,40 @@ class TestPost:
         Suppression.objects.create(email="p2@example.com", reason=SuppressionReason.COMPLAINT)
         assert Client().post(path).status_code == 200
         assert Suppression.objects.get().reason == SuppressionReason.COMPLAINT
+
+
+class TestDeletedAccount:
+    @pytest.fixture
+    def gone(self, path: str) -> str:
+        """The unsubscribe address of P2@Example.com, whose account was deleted since."""
+        asha = user("p2@example.com")
+        Recipient.objects.filter(email="P2@Example.com").update(user=asha)
+        asha.delete()
+        return path
+
+    @pytest.mark.parametrize("method", ["get", "post"])
+    def test_is_410_says_what_to_do_and_stops_nobody(self, gone: str, method: str) -> None:
+        answer = getattr(Client(), method)(gone)
+        page = answer.content.decode()
+        assert answer.status_code == 410
+        assert "We no longer know this address" in page
+        assert "please unsubscribe with the" in page
+        assert "<button" not in page
+        assert "deleted.invalid" not in page
+        assert not Suppression.objects.exists()
+
+    def test_that_is_in_an_imported_list_too_unsubscribes_by_the_link_in_its_mails(
+        self, gone: str, campaign: Campaign
+    ) -> None:
+        imported = Audience.objects.create(name="Imported")
+        Recipient.objects.create(audience=imported, email="p2@example.com", attributes={"city": "Delft"})
+        campaign.pk, campaign.audience, campaign.status = None, imported, CampaignStatus.DRAFT
+        campaign.save()
+        started(campaign)
+        delivery = DeliveryLog.objects.get(campaign=campaign)
+        path = tracking.unsubscribe_url(delivery.pk).removeprefix(settings.PUBLIC_URL)
+        assert [Client().post(each).status_code for each in (gone, path)] == [410, 200]
+        assert Suppression.objects.get().email == "p2@example.com"
 
 
 class TestUnknown:
