@@ -36,7 +36,7 @@ class TransitionRefused(Exception):
     """A campaign cannot go from the state it is in to the one asked for."""
 
     def __init__(self, action: str, from_status: str, to_status: str) -> None:
-        was, asked = CampaignStatus(from_status).label, CampaignStatus(to_status).label
+        was, asked = CampaignStatus(from_status).label.lower(), CampaignStatus(to_status).label.lower()
         super().__init__(f"A campaign that is {was} cannot become {asked}.")
         self.action = action
         self.from_status = from_status

@@ -79,8 +79,14 @@ class _Case:
         return f"{words}. {_batches(leased, 'is', 'are')} with workers, who stop before their next mail"
 
     def not_all_cancelled(self) -> str:
-        count = self.current.open
-        return f"{_mails(count, 'is', 'are')} still to be cancelled; the next tick does it" if count else ""
+        count, leased = self.current.open, self.standing.leased
+        if not count:
+            return ""
+        words = f"{_mails(count, 'is', 'are')} still to be cancelled"
+        if not leased:
+            return f"{words}; the next tick does it"
+        held = f"{_batches(leased, 'is', 'are')} with workers"
+        return f"{words}; {held}, cancelled once they give {_it(leased)} back or their leases end"
 
     def overdue(self) -> str:
         due = self.standing.scheduled_at
@@ -92,7 +98,7 @@ class _Case:
         count = self.current.unconfirmed
         if not count:
             return ""
-        words = f"{_mails(count, 'is', 'are')} unconfirmed: they left, and no answer was recorded"
+        words = f"{_mails(count, 'is', 'are')} unconfirmed: they may have left, and no answer was recorded"
         return f"{words}. Settle them in the delivery log or by settle_unconfirmed {self.current.id}"
 
     # --- In progress
@@ -185,7 +191,8 @@ class _Case:
             return ""
         return (
             f"{_batches(leased, 'is', 'are')} with workers who have not been heard of since "
-            f"{self._at(self._last_sign)}: the provider is slow, or they died and their leases will run out"
+            f"{self._at(self.standing.leased_at or self._last_sign)}: the provider is slow, or they died and "
+            "their leases will run out"
         )
 
     def last_trouble(self) -> str:

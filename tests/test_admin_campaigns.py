@@ -84,7 +84,7 @@ class TestButtons:
             assert message == f"A campaign that is {status} sends no tests."
         else:
             target = lifecycle.TRANSITIONS[action][1]
-            was, asked = CampaignStatus(status).label, CampaignStatus(target).label
+            was, asked = CampaignStatus(status).label.lower(), CampaignStatus(target).label.lower()
             assert message == f"A campaign that is {was} cannot become {asked}."
         assert Campaign.objects.values().get() == before
 

@@ -72,7 +72,7 @@ class TestTransitions:
         assert campaign.status == (target or status)
 
     def test_a_refusal_names_both_states(self, campaign: Campaign) -> None:
-        with pytest.raises(TransitionRefused, match=r"^A campaign that is Draft cannot become Paused\.$"):
+        with pytest.raises(TransitionRefused, match=r"^A campaign that is draft cannot become paused\.$"):
             lifecycle.pause(campaign.pk)
 
 

@@ -16,6 +16,7 @@ from campaigns.providers import Line, Smtp
 from campaigns.providers.conversation import SmtpAccount
 from campaigns.tasks import check_scheduled_campaigns
 from campaigns.throttle import Limit
+from campaigns.vitals import moment
 from tests.campaign_helpers import clock, leave_in_doubt, send, started
 from tests.mail_servers import SmtpServer
 
@@ -118,6 +119,15 @@ class TestPausedOrCancelled:
         assert trouble(campaign) == "5 mails are still to be cancelled; the next tick does it"
         dispatch.finalize(campaign.pk, now=clock())
         assert trouble(campaign) == ""
+
+    def test_promises_no_tick_for_what_a_worker_holds(self, campaign: Campaign) -> None:
+        (batch_id,) = started(campaign)
+        ledger.claim(batch_id, "a worker")
+        lifecycle.cancel(campaign.pk, now=clock())
+        assert trouble(campaign) == (
+            "5 mails are still to be cancelled; 1 batch is with workers, cancelled once they give it back "
+            "or their leases end"
+        )
 
 
 class TestNobodyTakesABatch:
@@ -278,6 +288,19 @@ class TestWorkers:
             "died and their leases will run out",
         )
 
+    def test_counts_that_from_the_lease_and_not_from_what_others_did(
+        self, campaign: Campaign, smtp_line: Line, many: list[str], settings: Settings
+    ) -> None:
+        first, second, _ = started(campaign)
+        ledger.claim(first, "a worker that dies")
+        minutes_pass(2)
+        send(second, smtp_line)
+        Batch.objects.filter(id=second).update(recorded_at=F("recorded_at") - timedelta(minutes=1))
+        until = Batch.objects.values_list("lease_until", flat=True).get(id=first)
+        assert until is not None
+        since = moment(until - timedelta(seconds=settings.LEASE_SECONDS), clock())
+        assert f"not been heard of since {since}: " in trouble(campaign)
+
     def test_says_that_only_the_end_is_missing(self, campaign: Campaign, smtp_line: Line) -> None:
         (batch_id,) = started(campaign)
         send(batch_id, smtp_line)
@@ -306,8 +329,8 @@ class TestEnded:
         dispatch.finalize(campaign.pk, now=clock())
         assert says(
             campaign,
-            "5 mails are unconfirmed: they left, and no answer was recorded. Settle them in the delivery log "
-            f"or by settle_unconfirmed {campaign.pk}",
+            "5 mails are unconfirmed: they may have left, and no answer was recorded. Settle them in the "
+            f"delivery log or by settle_unconfirmed {campaign.pk}",
         )
 
 
