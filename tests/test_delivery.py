@@ -1,12 +1,14 @@
 """One batch: what is sent, what is written down, and what each kind of answer leads to."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
+from typing import Any
 from unittest.mock import ANY
 
+import psycopg
 import pytest
 from django.db import connection, transaction
 from django.db.models import F
@@ -14,11 +16,11 @@ from pytest_django import Settings
 from redis import Redis
 
 from campaigns import delivery, ledger, lifecycle, sending
-from campaigns.ledger import rows
-from campaigns.ledger.steps import Cursor
+from campaigns.ledger import holding, steps
 from campaigns.models import Batch, Campaign, DeliveryLog, DeliveryStatus, Recipient, Suppression
 from campaigns.providers import Line
 from tests.campaign_helpers import clock, counts, let_time_pass, row, send, somebody_waits_for_a_lock, started
+from tests.import_helpers import database_url
 from tests.mail_servers import SendGridServer, SmtpServer
 from tests.workers import wait_until
 
@@ -121,6 +123,35 @@ class TestCheck:
         send(batch_id, smtp_line)
         assert smtp.recipients == EVERYBODY[:4]
         assert counts(campaign) == {"sent": 4, "cancelled": 1}
+
+    def test_skips_whose_deletion_had_begun_before_the_start_and_ended_after_it(
+        self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line
+    ) -> None:
+        with _deleting("p3@example.com"):
+            (batch_id,) = started(campaign)
+        assert row("p3@example.com").recipient_id is not None  # its deletion knew of no mail
+        send(batch_id, smtp_line)
+        assert counts(campaign) == {"sent": 4, "cancelled": 1}
+        assert row("p3@example.com").reason == "the recipient was deleted"
+        assert "p3@example.com" not in smtp.recipients
+
+    def test_skips_whose_deletion_from_before_the_start_ends_while_the_batch_is_under_way(
+        self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        declare = ledger.declare
+        with ExitStack() as deleting:
+            deleting.enter_context(_deleting("p3@example.com"))
+            (batch_id,) = started(campaign)
+
+            def after_the_deletion(lease: ledger.Lease, ids: Sequence[int], provider: str) -> set[int]:
+                deleting.close()
+                return declare(lease, ids, provider)
+
+            monkeypatch.setattr(ledger, "declare", after_the_deletion)
+            send(batch_id, smtp_line)
+        assert counts(campaign) == {"sent": 4, "cancelled": 1}
+        assert row("p3@example.com").reason == "the recipient was deleted"
+        assert "p3@example.com" not in smtp.recipients
 
     def test_sends_the_template_as_it_was_at_the_start(
         self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line
@@ -340,15 +371,17 @@ class TestLease:
         self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (batch_id,) = started(campaign)
-        write, cut = rows._write, iter([True])
+        whole_step, cut = steps.whole_step, iter([True])
 
-        def cut_once(cursor: Cursor, lease: ledger.Lease, changes: Sequence[ledger.Change]) -> None:
-            if next(cut, False):
-                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-            write(cursor, lease, changes)
+        def cut_once(statement: str, *args: Any, **kwargs: Any) -> Any:
+            if "release_batch" in statement and next(cut, False):
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+            return whole_step(statement, *args, **kwargs)
 
-        monkeypatch.setattr(rows, "_write", cut_once)
+        monkeypatch.setattr(holding, "whole_step", cut_once)
         send(batch_id, smtp_line)
+        assert not next(cut, False)
         assert counts(campaign) == {"sent": 5}
         assert smtp.recipients == EVERYBODY
 
@@ -369,6 +402,18 @@ class TestLease:
         assert lease is not None
         assert lease.is_good()
         assert lease._good_until <= time.monotonic() + 5
+
+
+@contextmanager
+def _deleting(email: str) -> Iterator[None]:
+    """Delete a recipient, as the ORM does it, in a transaction that is committed at the end."""
+    recipient = Recipient.objects.get(email=email).pk
+    with psycopg.connect(database_url()) as other:
+        other.execute(
+            "UPDATE campaigns_deliverylog SET recipient_id = NULL WHERE recipient_id = %s", [recipient]
+        )
+        other.execute("DELETE FROM campaigns_recipient WHERE id = %s", [recipient])
+        yield
 
 
 def _declare(lease: ledger.Lease, ids: Sequence[int]) -> None:

@@ -18,7 +18,7 @@ from django.db.models import F
 from pytest_django import Settings
 
 from campaigns import ledger, sending
-from campaigns.ledger import rows, steps
+from campaigns.ledger import holding, rows, steps
 from campaigns.models import Batch, Campaign, DeliveryLog, Suppression
 from campaigns.providers import Line
 from tests.campaign_helpers import counts, let_time_pass, row, send, started
@@ -60,12 +60,18 @@ def _break_commits(
             return commit()
         if left.pop(0) == "after":
             commit()
+        connection.ensure_connection()  # a step of one statement breaks before it has begun
         connection.connection.close()
         raise OperationalError("the connection broke")
 
     monkeypatch.setattr(ledger, step, watched)
     monkeypatch.setattr(BaseDatabaseWrapper, "commit", lambda *args: breaking(partial(real_commit, *args)))
-    monkeypatch.setattr(rows, "whole_step", lambda *args: breaking(partial(real_whole_step, *args)))
+    for module in (rows, holding):
+        monkeypatch.setattr(
+            module,
+            "whole_step",
+            lambda *args, **kwargs: breaking(partial(real_whole_step, *args, **kwargs)),
+        )
     return left
 
 
@@ -90,7 +96,7 @@ class TestDeclare:
     def test_is_given_up_where_it_alone_never_works(
         self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def timed_out(*step: object) -> None:
+        def timed_out(*_: object, **__: object) -> None:
             raise OperationalError("canceling statement due to lock timeout")
 
         monkeypatch.setattr(rows, "whole_step", timed_out)
@@ -205,7 +211,7 @@ class TestRelease:
         (batch_id,) = started(campaign)
         left = _break_commits(monkeypatch, "release", fates)
         send(batch_id, smtp_line)
-        assert left == ([] if fates[0] == "before" or len(fates) == 1 else [fates[1]])
+        assert left == []
         _all_were_written_to_once(campaign, smtp.recipients)
         _is_free_without_a_failure(batch_id)
 

@@ -2,8 +2,8 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import NamedTuple
 
 from django.conf import settings
 
@@ -12,8 +12,7 @@ from campaigns.models import DeliveryStatus
 from campaigns.providers import Outcome, Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What to write into one delivery; `attempts` and `doubts` are what to add to its counts.
 
     `again_after` says how long a deferred one waits, from the moment it is written. What is in doubt from
@@ -27,6 +26,11 @@ class Change:
     again_after: timedelta | None = None
     attempts: int = 1
     doubts: int = 0
+
+    @property
+    def is_mere_acceptance(self) -> bool:
+        """Whether it says no more than that the mail was accepted, and under which id."""
+        return self == Change(self.delivery_id, DeliveryStatus.SENT, "", self.provider_message_id)
 
 
 def not_sent(delivery_id: int, reason: str = "") -> Change:
@@ -54,7 +58,7 @@ def change_for(outcome: Outcome, *, attempts: int, jitter: Callable[[], float] =
         case Verdict.DEFERRED:
             return _again_or(DeliveryStatus.FAILED, outcome, attempts, jitter)
         case Verdict.UNCONFIRMED if settings.UNCONFIRMED_POLICY == "resend":
-            return replace(_again_or(DeliveryStatus.UNCONFIRMED, outcome, attempts, jitter), doubts=1)
+            return _again_or(DeliveryStatus.UNCONFIRMED, outcome, attempts, jitter)._replace(doubts=1)
         case Verdict.UNCONFIRMED:
             return Change(outcome.delivery_id, DeliveryStatus.UNCONFIRMED, outcome.reason, doubts=1)
 

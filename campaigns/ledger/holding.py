@@ -8,8 +8,18 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from campaigns.ledger.leases import Lease, LeaseLost, RowsMissing, good_until
-from campaigns.ledger.rows import write_answers
-from campaigns.ledger.steps import Cursor, batch_step, close_leaving, hold, insist, lengthen, recount
+from campaigns.ledger.rows import answers_of
+from campaigns.ledger.steps import (
+    Cursor,
+    as_array,
+    batch_step,
+    hold,
+    insist,
+    lengthen,
+    policy,
+    recount,
+    whole_step,
+)
 from campaigns.models import CampaignStatus
 
 _ADD_UP = "batch_counters_add_up"
@@ -18,24 +28,22 @@ _ADD_UP = "batch_counters_add_up"
 def claim(batch_id: int, owner: str) -> Lease | None:
     """Take a batch that is due, free and of a running campaign; None when there is nothing to take."""
     since = time.monotonic()
-    with batch_step() as cursor:
-        cursor.execute(
-            """
-            UPDATE campaigns_batch AS batch
-               SET lease_token = lease_token + 1, lease_owner = %s,
-                   lease_until = clock_timestamp() + %s * interval '1 second'
-              FROM campaigns_campaign AS campaign
-             WHERE batch.id = %s AND campaign.id = batch.campaign_id AND campaign.status = %s
-               AND batch.lease_until IS NULL AND (batch.pending > 0 OR batch.deferred > 0)
-               AND (batch.not_before IS NULL OR batch.not_before <= clock_timestamp())
-            RETURNING batch.campaign_id, batch.lease_token, batch.failures
-            """,
-            [owner, settings.LEASE_SECONDS, batch_id, CampaignStatus.IN_PROGRESS.value],
-        )
-        row = cursor.fetchone()
-        if row is None:
-            _forget_hint(cursor, batch_id)
-            return None
+    row = whole_step(
+        """
+        UPDATE campaigns_batch AS batch
+           SET lease_token = lease_token + 1, lease_owner = %s,
+               lease_until = clock_timestamp() + %s * interval '1 second'
+          FROM campaigns_campaign AS campaign
+         WHERE batch.id = %s AND campaign.id = batch.campaign_id AND campaign.status = %s
+           AND batch.lease_until IS NULL AND (batch.pending > 0 OR batch.deferred > 0)
+           AND (batch.not_before IS NULL OR batch.not_before <= clock_timestamp())
+        RETURNING batch.campaign_id, batch.lease_token, batch.failures
+        """,
+        [owner, settings.LEASE_SECONDS, batch_id, CampaignStatus.IN_PROGRESS.value],
+    )
+    if row is None:
+        _forget_hint(batch_id)
+        return None
     campaign_id, token, failures = row
     return Lease(batch_id, campaign_id, token, failures, good_until(since))
 
@@ -65,32 +73,22 @@ def release(lease: Lease, *, trouble: str = "", wait: timedelta | None = None, f
     its open deliveries is, at once if one of them waits for nothing. `failed` adds to its failures in a
     row. Raises LeaseLost.
     """
-    seconds = wait.total_seconds() if wait else 0.0
-
-    def step(cursor: Cursor) -> None:
-        leaving = hold(cursor, lease)
-        left = leaving - write_answers(cursor, lease, leaving, strict=False)
-        if left:
-            close_leaving(cursor, lease.batch_id, left)
-        recount(cursor, lease.batch_id, worked_on=bool(leaving))
-        cursor.execute(
-            """
-            UPDATE campaigns_batch
-               SET leaving = '{}', leaving_through = '',
-                   lease_until = NULL, lease_owner = '', published_at = NULL, trouble = %s,
-                   failures = CASE WHEN %s THEN failures + 1 ELSE 0 END,
-                   not_before = CASE
-                       WHEN %s THEN clock_timestamp() + %s * interval '1 second'
-                       ELSE (SELECT nullif(min(coalesce(delivery.not_before, '-infinity')), '-infinity')
-                               FROM campaigns_deliverylog AS delivery
-                              WHERE delivery.batch_id = campaigns_batch.id
-                                AND delivery.status IN ('pending', 'deferred')) END
-             WHERE id = %s
-            """,
-            [trouble.replace("\0", ""), failed, wait is not None, seconds, lease.batch_id],
-        )
-
-    insist(lease, step)
+    insist(
+        lease,
+        lambda: whole_step(
+            "SELECT pg_temp.release_batch(%s, %s, %s::bigint[], %s::json, %s, %s, %s::float8, %s, %s)",
+            [
+                lease.batch_id,
+                lease.token,
+                *answers_of(lease),
+                trouble.replace("\0", ""),
+                failed,
+                wait.total_seconds() if wait else None,
+                *policy(),
+            ],
+            lease=lease,
+        ),
+    )
     lease.written()
 
 
@@ -111,7 +109,10 @@ def take_back_expired() -> list[int]:
             batch_id, campaign_id, leaving = found
             try:
                 with transaction.atomic():
-                    close_leaving(cursor, batch_id, leaving)
+                    cursor.execute(
+                        "SELECT pg_temp.close_leaving(%s, %s::bigint[], %s, %s)",
+                        [batch_id, as_array(leaving), *policy()],
+                    )
                     recount(cursor, batch_id, worked_on=False)
             except psycopg.errors.CheckViolation as error:
                 if error.diag.constraint_name != _ADD_UP:
@@ -150,8 +151,9 @@ def _end_lease(cursor: Cursor, *, except_for: list[int]) -> tuple[int, int, list
     return cursor.fetchone()
 
 
-def _forget_hint(cursor: Cursor, batch_id: int) -> None:
+def _forget_hint(batch_id: int) -> None:
     """Note that the message about a batch that could not be taken is used up."""
-    cursor.execute(
-        "UPDATE campaigns_batch SET published_at = NULL WHERE id = %s AND lease_until IS NULL", [batch_id]
+    whole_step(
+        "UPDATE campaigns_batch SET published_at = NULL WHERE id = %s AND lease_until IS NULL RETURNING id",
+        [batch_id],
     )

@@ -2,9 +2,8 @@
 
 import json
 import time
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 from django.conf import settings
@@ -13,14 +12,22 @@ from django.db import InterfaceError, OperationalError, connection
 from campaigns.ledger.changes import Change, not_sent
 from campaigns.ledger.functions import IN_DOUBT
 from campaigns.ledger.leases import Lease, LeaseLost
-from campaigns.ledger.steps import Cursor, batch_step, hold, insist, lengthen, recount, refusals, whole_step
+from campaigns.ledger.steps import (
+    as_array,
+    batch_step,
+    hold,
+    insist,
+    recount,
+    refusals,
+    single_step,
+    whole_step,
+)
 from campaigns.models import Campaign
 
 DECLARE_TRIES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One delivery that is due, joined with what is known of its recipient now."""
 
     id: int
@@ -39,7 +46,7 @@ def due_rows(lease: Lease) -> list[Row]:
 
     Those tried less often come first, so that one that always ends the connection holds up no other.
     """
-    with batch_step() as cursor:
+    with single_step() as cursor:
         cursor.execute(
             """
             SELECT delivery.id, delivery.email, delivery.message_id, delivery.attempts, recipient.id,
@@ -88,40 +95,45 @@ def declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[int
 
 
 def _declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[int]:
-    (held_back,) = whole_step(
-        lease,
-        "SELECT pg_temp.declare_leaving(%s, %s, %s, %s::bigint[], %s, %s::json)",
+    row = whole_step(
+        "SELECT pg_temp.declare_leaving(%s, %s, %s, %s::bigint[], %s, %s::bigint[], %s::json)",
         [
             lease.batch_id,
             lease.token,
             float(settings.LEASE_SECONDS),
-            _as_array(delivery_ids),
+            as_array(delivery_ids),
             provider,
-            _as_json(lease.answers.values()),
+            *answers_of(lease),
         ],
+        lease=lease,
     )
-    return set(held_back)
+    return set(row[0]) if row else set()
 
 
 def record(lease: Lease, changes: Sequence[Change] = ()) -> None:
     """Write the lease's answers, and these: what became of deliveries that were declared. Raises LeaseLost.
 
     A database that is away is waited for as long as the lease lasts: the answers are known, and lost with
-    this process.
+    this process. Only what is leaving can be answered, and only this lease's steps change what is. So an
+    answer that is not awaited, after the connection broke in the step before, was written by that step:
+    its commit was made, and only the word of it lost.
     """
     since = time.monotonic()
     lease.answer(changes)
-
-    def step(cursor: Cursor) -> None:
-        leaving = hold(cursor, lease)
-        left = leaving - write_answers(cursor, lease, leaving)
-        cursor.execute(
-            "UPDATE campaigns_batch SET leaving = %s::bigint[] WHERE id = %s", [list(left), lease.batch_id]
-        )
-        lengthen(cursor, lease)
-        recount(cursor, lease.batch_id)
-
-    insist(lease, step)
+    insist(
+        lease,
+        lambda: whole_step(
+            "SELECT pg_temp.record_answers(%s, %s, %s, %s::bigint[], %s::json, %s)",
+            [
+                lease.batch_id,
+                lease.token,
+                float(settings.LEASE_SECONDS),
+                *answers_of(lease),
+                not lease.unsure,
+            ],
+            lease=lease,
+        ),
+    )
     lease.written()
     lease.renewed(since)
 
@@ -131,23 +143,12 @@ def rule_out(lease: Lease, changes: Sequence[Change]) -> None:
     with batch_step() as cursor:
         if hold(cursor, lease).intersection(change.delivery_id for change in changes):
             raise LeaseLost(lease, "something that is leaving was to be ruled out")
-        _write(cursor, lease, changes)
+        with refusals(lease):
+            cursor.execute(
+                "SELECT pg_temp.write_answers(%s, '', %s::bigint[], %s::json)",
+                [lease.batch_id, as_array(change.delivery_id for change in changes), _as_json(changes)],
+            )
         recount(cursor, lease.batch_id)
-
-
-def write_answers(cursor: Cursor, lease: Lease, leaving: Collection[int], *, strict: bool = True) -> set[int]:
-    """Write the lease's answers in a step that holds the batch, and return whose they are.
-
-    Only what is leaving can be answered, and only this lease's steps change what is. So an answer that is
-    not awaited, after the connection broke in the step before, was written by that step: its commit was
-    made, and only the word of it lost. Else, if `strict`, it raises LeaseLost.
-    """
-    awaited = [change for delivery_id, change in lease.answers.items() if delivery_id in leaving]
-    if strict and len(awaited) != len(lease.answers) and not lease.unsure:
-        raise LeaseLost(lease, f"{len(awaited)} of {len(lease.answers)} answers were awaited")
-    if awaited:
-        _write(cursor, lease, awaited)
-    return {change.delivery_id for change in awaited}
 
 
 def cancel_open_rows(campaign: Campaign) -> None:
@@ -189,38 +190,32 @@ def cancel_open_rows(campaign: Campaign) -> None:
 
 
 def _row(values: tuple[Any, ...]) -> Row:
-    *plain, attributes, suppressed = values
+    *known, attributes, suppressed = values
     # not by orjson, to which a number of more than 64 bits is a float, or an error
-    return Row(*(*plain, json.loads(attributes), suppressed))
+    return Row._make([*known, json.loads(attributes), suppressed])
 
 
-def _write(cursor: Cursor, lease: Lease, changes: Collection[Change]) -> None:
-    """Write these changes in a step that holds the batch. Raises LeaseLost unless every row is open."""
-    with refusals(lease):
-        cursor.execute(
-            "SELECT pg_temp.write_answers(%s, %s::bigint[], %s::json)",
-            [lease.batch_id, _as_array(change.delivery_id for change in changes), _as_json(changes)],
-        )
+def answers_of(lease: Lease) -> tuple[str, str]:
+    """Return the lease's answers as the functions of the session read them: whose they are, and what."""
+    return as_array(lease.answers), _as_json(lease.answers.values())
 
 
 def _as_json(changes: Iterable[Change]) -> str:
-    """Return the changes as the functions of the session read them."""
-    return orjson.dumps(
-        [
-            {
-                "id": change.delivery_id,
-                "status": change.status.value,
-                "reason": change.reason.replace("\0", ""),
-                "provider_message_id": change.provider_message_id.replace("\0", ""),
-                "again_after": None if change.again_after is None else change.again_after.total_seconds(),
-                "attempts": change.attempts,
-                "doubts": change.doubts,
-            }
-            for change in changes
-        ]
-    ).decode()
+    return orjson.dumps([_as_object(change) for change in changes]).decode()
 
 
-def _as_array(ids: Iterable[int]) -> str:
-    """Return ids as PostgreSQL writes an array, which costs a tenth of psycopg's own way."""
-    return f"{{{','.join(map(str, ids))}}}"
+def _as_object(change: Change) -> dict[str, object]:
+    """Return what is to be said of a change; what is not said is as of a mail that was accepted."""
+    said: dict[str, object] = {
+        "id": change.delivery_id,
+        "provider_message_id": change.provider_message_id.replace("\0", ""),
+    }
+    if not change.is_mere_acceptance:
+        said |= {
+            "status": change.status.value,
+            "reason": change.reason.replace("\0", ""),
+            "again_after": None if change.again_after is None else change.again_after.total_seconds(),
+            "attempts": change.attempts,
+            "doubts": change.doubts,
+        }
+    return said

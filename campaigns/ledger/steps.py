@@ -1,7 +1,7 @@
 """What the ledger's steps are made of."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -26,22 +26,30 @@ def batch_step() -> Iterator[Cursor]:
         yield cursor
 
 
-def whole_step(lease: Lease, statement: str, values: Sequence[object]) -> tuple[Any, ...]:
-    """Do a step that is one statement, and its own transaction, and return the row it answers.
+def whole_step(
+    statement: str, values: Sequence[object], *, lease: Hold | None = None
+) -> tuple[Any, ...] | None:
+    """Do a step that is one statement, and its own transaction; return the first row it answers, if any.
 
-    Raises LeaseLost and CampaignHeld where the function it calls does.
+    Raises LeaseLost and CampaignHeld where a function of the session does, which is called for a lease.
     """
-    raw = equipped()
-    # inside somebody's transaction, a refusal is to undo no more than this step
-    undone = transaction.atomic() if connection.in_atomic_block else nullcontext()
-    with undone, connection.wrap_database_errors, psycopg.Cursor(raw) as cursor, refusals(lease):
-        cursor.execute(statement, values)
-        row: tuple[Any, ...] = cursor.fetchone() or ()
-        return row
+    with single_step(lease) as cursor:
+        return cursor.execute(statement, values).fetchone()
 
 
 @contextmanager
-def refusals(lease: Lease) -> Iterator[None]:
+def single_step(lease: Hold | None = None) -> Iterator[Cursor]:
+    """A step of one statement, which needs no other word to begin and to commit."""
+    raw = equipped()
+    # inside somebody's transaction, a refusal is to undo no more than this step
+    undone = transaction.atomic() if connection.in_atomic_block else nullcontext()
+    refused = refusals(lease) if lease else nullcontext()
+    with undone, connection.wrap_database_errors, psycopg.Cursor(raw) as cursor, refused:
+        yield cursor
+
+
+@contextmanager
+def refusals(lease: Hold) -> Iterator[None]:
     """Raise LeaseLost or CampaignHeld where a function of the session refuses the step."""
     try:
         yield
@@ -54,13 +62,12 @@ def refusals(lease: Lease) -> Iterator[None]:
         raise
 
 
-def insist(lease: Hold, step: Callable[[Cursor], None]) -> None:
+def insist(lease: Hold, step: Callable[[], object]) -> None:
     """Do a step, and again after a lost connection as long as the lease is good, and once more after that."""
     last = False
     while True:
         try:
-            with batch_step() as cursor:
-                step(cursor)
+            step()
             return
         except (OperationalError, InterfaceError):
             lease.unsure = True
@@ -112,28 +119,10 @@ def lengthen(cursor: Cursor, lease: Lease) -> None:
     )
 
 
-def close_leaving(cursor: Cursor, batch_id: int, delivery_ids: Collection[int]) -> None:
-    """Settle what left and has no answer, now that its lease ends: it is in doubt, so by policy."""
-    cursor.execute(
-        """
-        UPDATE campaigns_deliverylog
-           SET doubts = doubts + 1, attempts = attempts + 1, attempted_at = clock_timestamp(),
-               provider = (SELECT leaving_through FROM campaigns_batch WHERE id = %(batch)s),
-               status = CASE WHEN %(resend)s AND attempts + 1 < %(maximum)s
-                             THEN 'deferred' ELSE 'unconfirmed' END,
-               not_before = CASE WHEN %(resend)s AND attempts + 1 < %(maximum)s
-                                 THEN clock_timestamp() + %(base)s * interval '1 second' END,
-               reason = 'it was leaving when its worker stopped; no answer was recorded'
-         WHERE id = ANY(%(ids)s::bigint[]) AND batch_id = %(batch)s AND status IN ('pending', 'deferred')
-        """,
-        {
-            "ids": list(delivery_ids),
-            "batch": batch_id,
-            "resend": settings.UNCONFIRMED_POLICY == "resend",
-            "maximum": settings.RETRY_MAX_ATTEMPTS,
-            "base": settings.RETRY_BASE_SECONDS,
-        },
-    )
+def policy() -> tuple[int, float]:
+    """Return up to how many attempts, and after how many seconds, what is in doubt is tried again."""
+    resends = settings.UNCONFIRMED_POLICY == "resend"
+    return settings.RETRY_MAX_ATTEMPTS if resends else 0, float(settings.RETRY_BASE_SECONDS)
 
 
 def recount(cursor: Cursor, batch_id: int, *, worked_on: bool = True) -> None:
@@ -150,3 +139,8 @@ def recount(cursor: Cursor, batch_id: int, *, worked_on: bool = True) -> None:
         """,  # noqa: S608  # a constant of ours
         [worked_on, batch_id],
     )
+
+
+def as_array(ids: Iterable[int]) -> str:
+    """Return ids as PostgreSQL writes an array, which costs a tenth of psycopg's own way."""
+    return f"{{{','.join(map(str, ids))}}}"

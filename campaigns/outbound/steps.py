@@ -184,7 +184,8 @@ def record(lease: MailLease) -> None:
     """Write the lease's answers. Raises LeaseLost. A database that is away is waited for."""
     since = time.monotonic()
 
-    def step(_: Any) -> None:
+    @transaction.atomic
+    def step() -> None:
         mail = _hold(lease)
         left = set(mail.leaving) - _write_answers(mail, lease)
         _keep(mail, leaving=sorted(left), lease_until=_lease_end())
@@ -215,7 +216,8 @@ def release(
     With `wait` nobody takes it before that time has passed. Raises LeaseLost.
     """
 
-    def step(_: Any) -> None:
+    @transaction.atomic
+    def step() -> None:
         mail = _hold(lease)
         _close_leaving(mail, set(mail.leaving) - _write_answers(mail, lease))
         _free(mail, trouble=trouble.replace("\0", ""), failures=mail.failures + 1 if failed else 0, wait=wait)
