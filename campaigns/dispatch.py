@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 
 from campaigns import attachments, ledger, lifecycle, preflight, progress, timing
 from campaigns.importing import jobs
+from campaigns.ledger.steps import whole_step
 from campaigns.models import Batch, Campaign, CampaignStatus, DeliveryLog, DeliveryStatus, Timing
 
 logger = logging.getLogger(__name__)
@@ -117,8 +118,23 @@ def next_batches(campaign_id: int) -> list[int]:
     million cannot hold up a small one. It is filled up when a quarter of it is free, not batch by batch:
     each time costs a connection to the broker.
     """
+    least = max(settings.CAMPAIGN_WINDOW // 4, 1)
+    if settings.CAMPAIGN_WINDOW - _published(campaign_id) < least:
+        return []  # as after most batches: nothing is locked to find that out
     due = "(not_before IS NULL OR not_before <= clock_timestamp())"
-    return sorted(_to_publish(campaign_id, due, least=max(settings.CAMPAIGN_WINDOW // 4, 1)))
+    return sorted(_to_publish(campaign_id, due, least=least))
+
+
+def _published(campaign_id: int) -> int:
+    """Return how many of the campaign's batches are in the queue or being worked on."""
+    (count,) = whole_step(
+        """
+        SELECT count(*) FROM campaigns_batch
+         WHERE campaign_id = %s AND (pending > 0 OR deferred > 0) AND published_at IS NOT NULL
+        """,
+        [campaign_id],
+    ) or (0,)
+    return int(count)
 
 
 def soon_batches(campaign_id: int) -> dict[int, int]:
@@ -176,8 +192,18 @@ def note_published(batch_id: int) -> bool:
 
 def is_to_end(campaign_id: int) -> bool:
     """Say whether `finalize` would find something to do: nothing is open, or what is open is cancelled."""
-    status = Campaign.objects.values_list("status", flat=True).get(id=campaign_id)
-    return status == CampaignStatus.CANCELLED or not _has_work(campaign_id)
+    found = whole_step(
+        """
+        SELECT campaign.status = %s
+               OR NOT EXISTS (SELECT 1 FROM campaigns_batch
+                               WHERE campaign_id = campaign.id AND (pending > 0 OR deferred > 0))
+              AND NOT EXISTS (SELECT 1 FROM campaigns_batch
+                               WHERE campaign_id = campaign.id AND lease_until IS NOT NULL)
+          FROM campaigns_campaign AS campaign WHERE campaign.id = %s
+        """,
+        [CampaignStatus.CANCELLED.value, campaign_id],
+    )
+    return found is not None and bool(found[0])
 
 
 def forget_published(batch_ids: Iterable[int]) -> None:
