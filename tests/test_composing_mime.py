@@ -1,6 +1,8 @@
 """The mail as bytes: what a reader gets back, and that no value escapes from its place."""
 
 import re
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.header import decode_header, make_header
@@ -14,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campaigns.composing import CompiledMessage, Letter, Rendered, Sender, build_mime
+from campaigns.composing.headers import line_field, single_line, token_field
 from tests.letters import letter, letters, message
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
@@ -171,6 +174,32 @@ class TestHeaders:
         # CPython 3.11 puts blanks between the encoded words of a name; decode_header follows RFC 2047 §6.2
         field = str(make_header(decode_header(message_from_bytes(content)["To"])))
         assert re.sub(r"\s+<", " <", field) == f"{name} <reader1@example.com>"
+
+
+class TestFields:
+    def test_replace_what_would_end_a_line_or_controls_and_nothing_else(self) -> None:
+        replaced = {point for point in range(sys.maxunicode + 1) if single_line(chr(point)) != chr(point)}
+        assert replaced == {*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029}
+        assert single_line("a\x00\nb\u2028") == "a  b "
+
+    def test_take_tokens_of_printable_ascii(self) -> None:
+        assert {point for point in range(0x3001) if takes(token_field, chr(point))} == {*range(0x21, 0x7F)}
+        assert takes(token_field, "x" * 900)
+        for value in ("", "a b", "a ", "x" * 901):
+            assert not takes(token_field, value)
+
+    def test_take_lines_of_printable_ascii_with_blanks_inside(self) -> None:
+        inside = {point for point in range(0x3001) if takes(line_field, f"a{chr(point)}b")}
+        assert inside == {*range(0x20, 0x7F)}
+        for value in ("", " ", " a", "a ", "x" * 901):
+            assert not takes(line_field, value)
+
+
+def takes(field: Callable[[str, str], str], value: str) -> bool:
+    try:
+        return field("X-Field", value) == f"X-Field: {value}"
+    except ValueError:
+        return False
 
 
 @given(subject=anything | awkward, name=awkward, text=anything | awkward, value=anything | awkward)

@@ -11,12 +11,10 @@ from functools import partial
 from typing import Any
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+")
 _UTF8_ADDRESS = re.compile(  # RFC 6532 §3.2, less what _CONTROL has
     "[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\u00a0-\u2027\u202a-\ud7ff\ue000-\U0010ffff-]+@[A-Za-z0-9.-]+"
 )
-_TOKEN = re.compile(r"[!-~]+")
 
 EXTRA_NAMES = ("Auto-Submitted", "Comments", "Importance", "Keywords", "List-Id", "Organization")
 MAX_EXTRA_FIELDS = 20
@@ -35,7 +33,7 @@ class HeaderRefused(ValueError):
 
 def single_line(value: str) -> str:
     """Replace control characters and line breaks by spaces, so that `value` can stand in a header."""
-    return _CONTROL.sub(" ", value)
+    return value if value.isprintable() else _CONTROL.sub(" ", value)
 
 
 def text_field(name: str, value: str) -> str:
@@ -102,14 +100,14 @@ def extra_field(name: str, value: str) -> str:
 
 def line_field(name: str, value: str) -> str:
     """Return a field of ASCII text on one line of at most LONGEST_TOKEN characters. Raises ValueError."""
-    if not _PLAIN.fullmatch(value) or len(value) > LONGEST_TOKEN:
+    if not _is_ascii_line(value) or len(value) > LONGEST_TOKEN:
         raise ValueError(f"{name}: {value!r} cannot stand in a header")
     return f"{name}: {value}"
 
 
 def token_field(name: str, value: str) -> str:
     """Return a field whose value is machine-readable and stays in one piece. Raises ValueError."""
-    if not _TOKEN.fullmatch(value) or len(value) > LONGEST_TOKEN:
+    if not _is_ascii_line(value) or " " in value or len(value) > LONGEST_TOKEN:
         raise ValueError(f"{name}: {value!r} cannot stand in a header")
     return f"{name}: {value}"
 
@@ -128,7 +126,7 @@ def check_extra_fields(fields: Mapping[str, Any]) -> None:
             )
         if name.lower().startswith(_STEERING):
             raise HeaderRefused(f"The header {name} is not allowed: it would steer the provider.")
-        if not isinstance(value, str) or not _PLAIN.fullmatch(value) or len(value) > MAX_EXTRA_CHARACTERS:
+        if not isinstance(value, str) or not _is_ascii_line(value) or len(value) > MAX_EXTRA_CHARACTERS:
             raise HeaderRefused(
                 f"The header {name} must have a text of 1 to {MAX_EXTRA_CHARACTERS} ASCII characters, "
                 "without line breaks, nor blanks at its ends."
@@ -136,7 +134,12 @@ def check_extra_fields(fields: Mapping[str, Any]) -> None:
 
 
 def _is_plain(value: str) -> bool:
-    return not value or (_PLAIN.fullmatch(value) is not None and "=?" not in value)
+    return not value or (_is_ascii_line(value) and "=?" not in value)
+
+
+def _is_ascii_line(value: str) -> bool:
+    """Say whether it is printable ASCII with no blank at either end."""
+    return value.isascii() and value.isprintable() and value.strip() == value != ""
 
 
 def _folded(line: str) -> list[str]:
