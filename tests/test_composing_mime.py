@@ -10,6 +10,7 @@ from email.headerregistry import AddressHeader
 from email.message import EmailMessage
 from email.policy import default
 from typing import cast
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -114,6 +115,12 @@ class TestAMail:
         address = "https://mail.example.com/u/" + "a1B2" * 100
         content = build_mime(message(), letter(unsubscribe_url=address), now=NOW)
         assert f"\r\nList-Unsubscribe: <{address}>\r\n".encode() in content
+
+    def test_is_dated_to_the_second_in_the_zone_of_its_moment(self) -> None:
+        moment = datetime(2026, 11, 22, 3, 0, 59, 999_999, tzinfo=UTC)
+        for zone, date in ((UTC, "03:00:59 +0000"), (ZoneInfo("Asia/Kolkata"), "08:30:59 +0530")):
+            content = build_mime(message(), letter(), now=moment.astimezone(zone))
+            assert f"\r\nDate: Sun, 22 Nov 2026 {date}\r\n".encode() in content
 
     def test_offers_one_click_only_over_https(self) -> None:
         mail = sent(message(), letter(unsubscribe_url="http://example.com/u/7"))

@@ -58,7 +58,7 @@ class CompiledText:
         """Return the text for one recipient; fields that are missing are left blank. Raises CannotRender."""
         work = Work()
         return "".join(
-            piece if isinstance(piece, str) else piece.fill(context, work) for piece in self.pieces
+            [piece if isinstance(piece, str) else piece.fill(context, work) for piece in self.pieces]
         )
 
 
