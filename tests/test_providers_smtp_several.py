@@ -5,7 +5,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +245,7 @@ class TestSending:
             send_all(provider, letters(8))
             for conversation in provider._conversations[1:]:
                 conversation.offers_smtputf8 = False
-            special = replace(letters(1)[0], delivery_id=99, email="jörg@example.com")
+            special = letters(1)[0]._replace(delivery_id=99, email="jörg@example.com")
             answers = send_all(provider, [*letters(3), special, *letters(7)[3:]])
         assert set(verdicts(answers).values()) == {ACCEPTED}
         assert len(verdicts(answers)) == 8

@@ -1,13 +1,12 @@
 """One recipient's share of a message."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from campaigns.composing.compiled import CompiledMessage
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(NamedTuple):
     """What is known of one mail before it is written.
 
     `message_id` is without angle brackets and the same on every attempt; `context` holds the values of
