@@ -1,6 +1,7 @@
 """The spliced bytes say what a message of the standard library says, and are fit for SMTP as they are."""
 
 import re
+from binascii import a2b_qp
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from campaigns.composing import Letter, Rendered, build_mime, quoted_printable
+from campaigns.composing import Letter, Rendered, build_mime, mime_pieces, quoted_printable
 from campaigns.composing.quoted_printable import Spliced, is_empty, quoted
 from tests.letters import letter, message
 
@@ -139,21 +140,43 @@ class TestQuoted:
         assert quoted(text) == expected
 
 
+def filled(template: str, **context: Any) -> bytes:
+    (lines,) = Spliced(message(text=template).text.pieces).fill(context)
+    return b"".join(lines)
+
+
 class TestSpliced:
     def test_begins_each_slot_on_a_line_of_its_own(self) -> None:
-        filled = Spliced(message(text="Dear {{ a }}{{ b }},\n{{ a }}\n").text.pieces).fill(
-            {"a": "Ana", "b": "."}
-        )
-        assert filled == b"Dear=20=\r\nAna=\r\n=2E=\r\n,\r\nAna\r\n"
+        content = filled("Dear {{ a }}{{ b }},\n{{ a }}\n", a="Ana", b=".")
+        assert content == b"Dear=20=\r\nAna=\r\n=2E=\r\n,\r\nAna\r\n"
 
     def test_is_empty_where_no_slot_says_anything(self) -> None:
-        nothing = Spliced(message(text="{{ a }}{{ b }}").text.pieces)
-        assert is_empty(nothing.fill({}))
-        assert not is_empty(nothing.fill({"a": "\n"}))
-        assert not nothing.never_empty
+        assert is_empty(filled("{{ a }}{{ b }}"))
+        assert not is_empty(filled("{{ a }}{{ b }}", a="\n"))
 
     def test_keeps_a_line_end_within_a_value_apart_from_the_templates(self) -> None:
-        assert Spliced(message(text="{{ a }}\n-").text.pieces).fill({"a": "x\r"}) == b"x\r\n\r\n-"
+        assert filled("{{ a }}\n-", a="x\r") == b"x\r\n\r\n-"
+
+    @given(values, values)
+    def test_says_a_field_at_each_of_its_places_as_each_part_has_it(self, a: str, b: str) -> None:
+        compiled = message(text="{{ a }}-{{ b }}{{ a }}", html="{{ b }}<{{ a }}>{{ a|upper }}")
+        assert compiled.html is not None
+        context = {"a": a, "b": b}
+        text, html = Spliced(compiled.text.pieces, compiled.html.pieces).fill(context)
+        assert lines(text) == compiled.text.render(context)
+        assert lines(html) == compiled.html.render(context)
+
+    def test_shares_what_is_the_same_for_everybody(self) -> None:
+        compiled = message(text="Dear {{ a }},\nwelcome.", html="<p>{{ a }}{{ a|upper }}</p>")
+        mails = [mime_pieces(compiled, letter(a=a), now=NOW) for a in ("Ana", "Bo")]
+        different = [one for one, other in zip(*mails, strict=True) if one is not other]
+        assert different[1:] == [b"Ana", b"Ana", b"ANA"]
+        assert b"To: reader1@example.com" in different[0]
+
+
+def lines(pieces: list[bytes]) -> str:
+    """Read quoted-printable lines back."""
+    return a2b_qp(b"".join(pieces)).decode().replace("\r\n", "\n")
 
 
 def test_encodes_what_is_the_same_for_everybody_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,11 +20,11 @@ _MIXED = b"=_mixed"  # nor can base64
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """What of a message is the same for everybody, as bytes; and the parts that are filled for each."""
+    """What of a message is the same for everybody, as bytes; and text and HTML, which are filled for each."""
 
     fields: bytes
-    text: Spliced
-    html: Spliced | None
+    texts: Spliced
+    always_html: bool  # whatever its slots become
     attached: bytes
 
 
@@ -43,11 +43,11 @@ def mime_pieces(message: CompiledMessage, letter: Letter, *, now: datetime) -> t
     """Return what `build_mime` does, in pieces; those that all mails share are the same objects."""
     frame = _frame(message)
     head = (_personal_fields(message, letter, now).encode(), frame.fields)
-    text = frame.text.fill(letter.context)
-    html = frame.html.fill(letter.context) if frame.html else b""
-    if frame.html and (frame.html.never_empty or not is_empty(html)):
-        return (*head, _OPENING, _TEXT, text, _NEXT, _HTML, html, _END, frame.attached)
-    return (*head, _TEXT, text, b"" if text.endswith(b"\r\n") else b"\r\n", frame.attached)
+    text, html = frame.texts.fill(letter.context)
+    if frame.always_html or not is_empty(b"".join(html)):
+        return (*head, _OPENING, _TEXT, *text, _NEXT, _HTML, *html, _END, frame.attached)
+    last_line_end = b"" if b"".join(text).endswith(b"\r\n") else b"\r\n"
+    return (*head, _TEXT, *text, last_line_end, frame.attached)
 
 
 def _part_head(subtype: bytes) -> bytes:
@@ -67,10 +67,11 @@ _END = b"\r\n--%b--\r\n" % _BOUNDARY
 @lru_cache(maxsize=8)
 def _frame(message: CompiledMessage) -> _Frame:
     fields = ("\r\n".join(_common_fields(message)) + "\r\n").encode("ascii")
+    html = message.html.pieces if message.html else ()
     return _Frame(
         fields=fields + _MIXED_OPENING if message.attachments else fields,
-        text=Spliced(message.text.pieces),
-        html=Spliced(message.html.pieces) if message.html else None,
+        texts=Spliced(message.text.pieces, html),
+        always_html=any(isinstance(piece, str) and piece for piece in html),
         attached=_attached(message.attachments),
     )
 

@@ -13,6 +13,9 @@ from campaigns.composing.compiled import Context, Fill, Slot
 
 LINE = 75  # of 76 characters a line: one is left for the "=" of a soft break
 _SOFT_BREAK = b"=\r\n"
+
+_Gaps = dict[int, Fill]  # by their places among the pieces
+
 # one short line that stands for itself
 _AS_IT_IS = re.compile(r"(?!\.|From )[ -<>-~]{0,74}[!-<>-~]")
 # the same without what HTML escapes; most fields are so, and nothing is to be done for them in either part
@@ -20,39 +23,63 @@ _PLAIN = re.compile(r"(?!\.|From )[ !#-%(-;?-~]{0,74}[!#-%(-;?-~]")
 
 
 class Spliced:
-    """One part of a message, encoded but for its slots; each slot begins on a line of its own."""
+    """The parts of a message, encoded but for their slots; each slot begins on a line of its own."""
 
-    __slots__ = ("_pieces", "_slots", "never_empty")
+    __slots__ = ("_fields", "_others", "_parts", "_pieces")
 
-    def __init__(self, pieces: Sequence[str | Slot]) -> None:
+    def __init__(self, *parts: Sequence[str | Slot]) -> None:
         self._pieces: list[bytes] = []
-        self._slots: list[tuple[int, str | None, Fill]] = []
-        self.never_empty = any(isinstance(piece, str) and piece for piece in pieces)
+        self._parts: list[slice] = []
+        self._fields: dict[str, _Gaps] = {}  # what shows a field as it is, in any part
+        self._others: list[_Gaps] = []  # the other slots of each part
+        for part in parts:
+            start = len(self._pieces)
+            if others := self._splice(part):
+                self._others.append(others)
+            self._parts.append(slice(start, len(self._pieces)))
+
+    def _splice(self, part: Sequence[str | Slot]) -> _Gaps:
+        others: _Gaps = {}
         at_line_start = True
-        for piece in pieces:
+        for piece in part:
             if isinstance(piece, Slot):
                 if not at_line_start:
                     self._pieces.append(_SOFT_BREAK)
-                self._slots.append((len(self._pieces), piece.field, piece.fill))
+                gaps = self._fields.setdefault(piece.field, {}) if piece.field else others
+                gaps[len(self._pieces)] = piece.fill
                 self._pieces.append(b"")
                 at_line_start = False
             elif piece:
                 encoded = quoted(piece)
                 if not at_line_start and not encoded.startswith(b"\r\n"):
-                    self._pieces.append(_SOFT_BREAK)
+                    encoded = _SOFT_BREAK + encoded
                 self._pieces.append(encoded)
                 at_line_start = encoded.endswith(b"\r\n")
+        return others
 
-    def fill(self, context: Context) -> bytes:
-        """Return the lines for one recipient, the last one without its end. Raises CannotRender."""
-        pieces, work = self._pieces.copy(), Work()
-        for position, field, fill in self._slots:
-            value = context.get(field) if field else None
+    def fill(self, context: Context) -> list[list[bytes]]:
+        """Return each part's lines for one recipient, in pieces, its last line without its end.
+
+        Pieces that are the same for everybody are the same objects. Raises CannotRender.
+        """
+        pieces = self._pieces.copy()
+        for field, gaps in self._fields.items():
+            value = context.get(field)
             if isinstance(value, str) and _PLAIN.fullmatch(value):
-                pieces[position] = value.encode("ascii")
+                encoded = value.encode("ascii")
+                for position in gaps:
+                    pieces[position] = encoded
             else:
-                pieces[position] = _encoded(fill(context, work))
-        return b"".join(pieces)
+                _fill(pieces, gaps, context)
+        for gaps in self._others:
+            _fill(pieces, gaps, context)
+        return [pieces[part] for part in self._parts]
+
+
+def _fill(pieces: list[bytes], gaps: _Gaps, context: Context) -> None:
+    work = Work()
+    for position, fill in gaps.items():
+        pieces[position] = _encoded(fill(context, work))
 
 
 def _encoded(value: str) -> bytes:
