@@ -96,10 +96,10 @@ def _send(lease: Lease, line: Line, stopping: Callable[[], bool]) -> None:
 def _check(lease: Lease) -> list[Row]:
     """Return the rows to send; those that must not be mailed are recorded as such."""
     rows = ledger.due_rows(lease)
-    changes = [change for row in rows if (change := _not_to_be_sent(row))]
+    changes = {row.id: change for row in rows if (change := _not_to_be_sent(row))}
     if changes:
-        ledger.rule_out(lease, changes)
-    return [row for row in rows if not _not_to_be_sent(row)]
+        ledger.rule_out(lease, list(changes.values()))
+    return [row for row in rows if row.id not in changes]
 
 
 def _not_to_be_sent(row: Row) -> Change | None:
