@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from campaigns.models import Campaign
 from campaigns.providers import Answer, Line, Smtp, Verdict
 from campaigns.providers.conversation import Conversation, SmtpAccount, Waiting
 from campaigns.providers.exchange import Exchange
+from campaigns.providers.wire import Wire, Wires
 from campaigns.throttle import Limit
 from tests.campaign_helpers import counts, send, started
 from tests.certificates import self_signed
@@ -240,6 +242,26 @@ class TestSending:
         assert rounds.count("RCPT") == 4
         assert "RCPT" not in rounds[rounds.index(".") :]
 
+    def test_a_connection_that_has_done_its_part_and_ends_wakes_nobody(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        able, waits = Wires.able, []
+
+        def noted(wires: Wires, *args: Any, **kwargs: Any) -> list[Wire]:
+            waits.append(wires)
+            return able(wires, *args, **kwargs)
+
+        with (
+            _ending_one_before_it_answers_another() as port,
+            closing(wide(port, connections=2, window=1)) as provider,
+        ):
+            provider._wanted = 2
+            provider.open()
+            monkeypatch.setattr(Wires, "able", noted)
+            answer = provider.send(message(), letters(2), still_ours=lambda: True)
+        assert [outcome.verdict for outcome in answer.outcomes] == [ACCEPTED] * 2
+        assert len(waits) < 100  # one for each of eight answers, and for each second
+
     def test_a_mail_that_needs_smtputf8_goes_where_that_is_offered(self) -> None:
         with smtp_server(enable_SMTPUTF8=True) as server, closing(wide(server.port, window=2)) as provider:
             send_all(provider, letters(8))
@@ -316,3 +338,43 @@ def _asking_each_in_turn(count: int) -> Iterator[tuple[int, list[str]]]:
         yield listener.getsockname()[1], heard
         for thread in [accepting, *threads]:
             thread.join(30)
+
+
+@contextmanager
+def _ending_one_before_it_answers_another() -> Iterator[int]:
+    """A server that takes a mail, ends that connection, and answers for one on another a while later."""
+    ended = threading.Event()
+
+    def hold(connection: socket.socket, *, first: bool) -> None:
+        with connection, connection.makefile("rb") as reader:
+            connection.sendall(b"220 ready\r\n")
+            for line in reader:
+                if not line.startswith(b"DATA"):
+                    connection.sendall(b"250 ok\r\n")
+                    continue
+                connection.sendall(b"354 go on\r\n")
+                while reader.readline() != b".\r\n":
+                    pass
+                if not first:
+                    ended.wait(30)
+                    time.sleep(0.3)  # the other's end could be noticed again and again
+                connection.sendall(b"250 ok\r\n")
+                if first:
+                    connection.shutdown(socket.SHUT_RDWR)
+                    ended.set()
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for first in (True, False):
+                connection, _ = listener.accept()
+                thread = threading.Thread(
+                    target=hold, args=(connection,), kwargs={"first": first}, daemon=True
+                )
+                thread.start()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(30)

@@ -4,12 +4,13 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from campaigns.providers.wire import RECORD, Reply, Wire
+from campaigns.providers.wire import RECORD, Reply, Wire, Wires
 from tests.certificates import self_signed
 
 FAR = time.monotonic() + 3600
@@ -57,7 +58,7 @@ def push(wire: Wire, octets: bytes, *, seconds: float) -> tuple[int, OSError | N
         while written < len(octets):
             until = time.monotonic() + seconds
             while not (sent := wire.send(octets[written : written + RECORD], until=until)):
-                Wire.able([wire], until=until)
+                Wires().able([wire], until=until)
             written += sent
     except OSError as error:
         return written, error
@@ -129,6 +130,36 @@ class TestReply:
             wire.reply(until=FAR)
         wire.close()
 
+    def test_is_waited_for_once_something_was_sent(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        ours, theirs = ends
+        wire = Wire(ours)
+        for first, second, expected in (
+            (b"250 at ", b"once\r\n", (250, b"at once")),
+            (b"250-at\r", b"\n250 last\r\n", (250, b"at\nlast")),
+        ):
+            assert wire.send(b"x", until=FAR) == 1
+            assert theirs.recv(1) == b"x"
+            theirs.send(first)
+            assert wire.reply(until=FAR) is None, "it was looked for too early"
+            with later(theirs.send, second):
+                assert waited_for(wire) == expected
+        wire.close()
+
+    def test_behind_another_needs_no_waiting(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        ours, theirs = ends
+        wire, wires = Wire(ours), Wires()
+        wire.send(b"x", until=FAR)
+        theirs.send(b"250 a\r\n")
+        theirs.send(b"250 b\r\n354 c\r\n")  # of TLS, a record of its own
+        found: list[Reply] = []
+        while len(found) < 3:
+            if reply := wire.reply(until=FAR):
+                found.append(reply)
+            else:
+                assert wires.able([wire], until=time.monotonic() + 30) == [wire]
+        assert found == [(250, b"a"), (250, b"b"), (354, b"c")]
+        wire.close()
+
     @pytest.mark.parametrize("endless", [b"250-more\r\n", b"x"])
     def test_is_not_taken_in_without_end(self, endless: bytes) -> None:
         ours, theirs = socket.socketpair()
@@ -142,7 +173,46 @@ class TestReply:
         thread.join()
 
 
+class TestWires:
+    def test_one_that_is_waited_for_no_longer_ends_no_wait(self) -> None:
+        (left, over), (heard, theirs) = socket.socketpair(), socket.socketpair()
+        gone, held, wires = Wire(left), Wire(heard), Wires()
+        over.close()
+        assert wires.able([gone, held], until=FAR) == [gone]
+        with later(theirs.send, b"250 ok\r\n"):
+            assert wires.able([held], until=FAR) == [held]
+        gone.close()
+        with later(theirs.send, b"250 ok\r\n"):
+            assert wires.able([held], until=FAR) == [held]
+        for end in (held, theirs):
+            end.close()
+
+    def test_one_that_could_be_written_to_is_waited_for_until_it_answers(self) -> None:
+        ours, theirs = socket.socketpair()
+        wire, wires = Wire(ours), Wires()
+        while wire.send(b"x" * RECORD, until=FAR):
+            pass
+        with later(theirs.recv, 10**7):
+            assert wires.able([wire], until=FAR) == [wire]
+        assert wire.send(b"x", until=FAR) == 1
+        assert wire.reply(until=FAR) is None
+        with later(theirs.send, b"250 ok\r\n"):
+            assert wires.able([wire], until=FAR) == [wire]
+        assert wire.reply(until=FAR) == (250, b"ok")
+        for end in (wire, theirs):
+            end.close()
+
+
+@contextmanager
+def later(do: Callable[..., object], *given: object) -> Iterator[None]:
+    """Do something while what is inside waits for it."""
+    thread = threading.Timer(0.1, do, given)
+    thread.start()
+    yield
+    thread.join()
+
+
 def waited_for(wire: Wire) -> Reply:
     while not (reply := wire.reply(until=FAR)):
-        Wire.able([wire], until=FAR)
+        Wires().able([wire], until=FAR)
     return reply

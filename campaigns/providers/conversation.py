@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from campaigns.providers.wire import RECORD, Reply, Wire
+from campaigns.providers.wire import RECORD, Reply, Wire, Wires
 from campaigns.retries import Stage, smtp_reply
 
 # Seconds to wait for the answer to the final dot. RFC 5321 §4.5.3.2.6 advises ten minutes, because an
@@ -188,11 +188,13 @@ class Conversation:
         self._wire.close()
 
     @staticmethod
-    def awaited(waiting: Mapping["Conversation", float], *, until: float) -> list["Conversation"]:
+    def awaited(
+        waiting: Mapping["Conversation", float], wires: Wires, *, until: float
+    ) -> list["Conversation"]:
         """Wait until some of them can go on, or have waited as long as is said, and return those."""
-        wires = Wire.able([each._wire for each in waiting], until=min(until, *waiting.values()))
+        able = wires.able([each._wire for each in waiting], until=min(until, *waiting.values()))
         now = time.monotonic()
-        return [each for each, until in waiting.items() if each._wire in wires or until <= now]
+        return [each for each, until in waiting.items() if each._wire in able or until <= now]
 
     def _through(self, steps: Waiting[T]) -> T:
         """Go through with it, and wait for the server."""
@@ -202,7 +204,7 @@ class Conversation:
             except StopIteration as done:
                 result: T = done.value
                 return result
-            Wire.able([self._wire], until=until)
+            Wires().able([self._wire], until=until)
 
     def _open(self, envelope: Envelope) -> Waiting[None]:
         """Bring the mail to where its content is asked for (354)."""

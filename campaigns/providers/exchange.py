@@ -7,12 +7,13 @@ more.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from campaigns.composing import Letter
 from campaigns.providers.base import Asked, Outcome, Trouble, Verdict, lease_over
 from campaigns.providers.conversation import Conversation, Envelope, Waiting
+from campaigns.providers.wire import Wires
 
 LOOK_SECONDS = 1.0  # how often it is asked whether to go on, while servers take their time
 
@@ -51,64 +52,53 @@ class Exchange:
         self.troubles: list[Trouble] = []
         self._conversations = conversations
         self._waiting = deque(mails)
-        self._places = {each: min(share, each.left) for each in conversations}
-        self._upcoming: dict[Conversation, Mail] = {}  # whose envelope goes with the end of the mail before
-        self._underway: dict[Conversation, tuple[Letter, Waiting[str]]] = {}
-        self._until: dict[Conversation, float] = {}  # when those that wait for the server have waited enough
+        self._share = share
         self._judge = judge
         self._still_ours = still_ours
         self._asked_at = time.monotonic()
 
     def run(self) -> None:
         """Send until nothing is left or no more may leave, and every mail that was begun has its outcome."""
-        free: Iterable[Conversation] = self._conversations
+        wires = Wires()
+        parts = {conversation: self._carried_by(conversation) for conversation in self._conversations}
+        waiting: dict[Conversation, float] = {}  # for the server, and until when at most
+        free = self._conversations
         while True:
             for conversation in free:
-                self._go_on(conversation)
-            if not self._until:
+                until = next(parts[conversation], None)
+                if until is not None:
+                    waiting[conversation] = until
+                else:
+                    waiting.pop(conversation, None)
+            if not waiting:
                 return
-            free = Conversation.awaited(self._until, until=self._asked_at + LOOK_SECONDS)
+            free = Conversation.awaited(waiting, wires, until=self._asked_at + LOOK_SECONDS)
             if time.monotonic() >= self._asked_at + LOOK_SECONDS:
                 self._may_go_on()
 
-    def _go_on(self, conversation: Conversation) -> None:
-        """Take one conversation to where it waits for the server, or has nothing left to do."""
-        self._until.pop(conversation, None)
-        while conversation in self._underway or self._begin(conversation):
-            letter, steps = self._underway[conversation]
+    def _carried_by(self, conversation: Conversation) -> Waiting[None]:
+        """Send one mail after the other over a conversation, while there are any and they may leave."""
+        mails = self._share_of(conversation)
+        following = next(mails, None)
+        while following and not self.troubles and self._may_go_on():
+            mail, following = following, next(mails, None)
+            announced = following.envelope if following else None  # goes with the end of the mail before
             try:
-                self._until[conversation] = next(steps)
-                return
-            except StopIteration as done:
-                self._note(Outcome(letter.delivery_id, Verdict.ACCEPTED, provider_message_id=done.value))
+                content = b"".join(mail.content)
+                text = yield from conversation.deliver(mail.envelope, content, following=announced)
             except Exception as error:
-                self._note(*self._judge(letter, error))
-            del self._underway[conversation]
+                self._note(*self._judge(mail.letter, error))
+            else:
+                self._note(Outcome(mail.letter.delivery_id, Verdict.ACCEPTED, provider_message_id=text))
 
-    def _begin(self, conversation: Conversation) -> bool:
-        """Take up the next mail, if there is one and it may leave."""
-        mail = self._upcoming.pop(conversation, None) or self._next_for(conversation)
-        if mail is None or self.troubles or not self._may_go_on():
-            return False
-        following = self._next_for(conversation)
-        if following:
-            self._upcoming[conversation] = following
-        steps = conversation.deliver(
-            mail.envelope, b"".join(mail.content), following=following.envelope if following else None
-        )
-        self._underway[conversation] = mail.letter, steps
-        return True
-
-    def _next_for(self, conversation: Conversation) -> Mail | None:
-        """Take the next mail that this conversation may carry, if there is one."""
-        if not self._places[conversation]:
-            return None
-        for position, mail in enumerate(self._waiting):
-            if conversation.carries(mail.envelope):
-                del self._waiting[position]
-                self._places[conversation] -= 1
-                return mail
-        return None
+    def _share_of(self, conversation: Conversation) -> Iterator[Mail]:
+        """Take one by one the mails that this conversation may carry, as many as it may."""
+        for _ in range(min(self._share, conversation.left)):
+            for position, mail in enumerate(self._waiting):
+                if conversation.carries(mail.envelope):
+                    del self._waiting[position]
+                    yield mail
+                    break
 
     def _may_go_on(self) -> bool:
         """Say whether a mail may be begun; asking also keeps the lease of those that are underway."""

@@ -1,6 +1,7 @@
 """A connected socket, plain or encrypted, and the replies of RFC 5321 that come in on it.
 
-Nothing here waits, but for `able`: what can be done at once is done, and costs no look beforehand.
+Nothing here waits, but for `able`: what can be done at once is done, and costs no look beforehand. Only the
+answer to what was sent just now is never there yet, and is waited for before it is looked for.
 """
 
 import re
@@ -11,10 +12,12 @@ import time
 from collections.abc import Collection
 
 RECORD = 16_384  # octets of a TLS record (RFC 8446 §5.1); of one that is not whole, nothing can be read
-CHUNK = 65_536
+CHUNK = 65_536  # more than a record: nothing stays behind decrypted, where no poll would see it
 LONGEST_REPLY = 65_536  # octets; RFC 5321 §4.5.3.1.5 has 512 for a line
 
 Reply = tuple[int, bytes]
+
+_REPLY = re.compile(rb"(?:\d{3}-[^\n]*\n)*+[^\n]*\n")  # up to the first line that says of no further one
 
 
 class Wire:
@@ -25,6 +28,7 @@ class Wire:
         self._socket = connected
         self._received = b""
         self._awaited = select.POLLIN  # what the last step that could not be done waits for
+        self._asked = False  # something was sent, and its answer was not waited for yet
 
     @property
     def is_open(self) -> bool:
@@ -41,7 +45,9 @@ class Wire:
         Raises OSError when the connection has ended, and when it is later than `until`.
         """
         try:
-            return self._socket.send(octets)
+            sent = self._socket.send(octets)
+            self._asked = True
+            return sent
         except ssl.SSLWantReadError:  # TLS may have to read before it can write
             self._awaited = select.POLLIN
         except (BlockingIOError, ssl.SSLWantWriteError):
@@ -56,10 +62,12 @@ class Wire:
         It has the code, or -1 where the line has none, and the text, of several lines parted by LF. Raises
         OSError when the connection ended before it, and when it is later than `until`.
         """
-        while True:
+        reply = self._parsed() if self._received else None
+        if reply is None and self._asked:
+            self._asked, self._awaited = False, select.POLLIN
+            return None
+        while reply is None and self._receive():
             reply = self._parsed()
-            if reply or not self._receive():
-                break
         if reply is None and time.monotonic() >= until:
             raise TimeoutError("timed out")
         return reply
@@ -80,14 +88,12 @@ class Wire:
 
     def _parsed(self) -> Reply | None:
         """Take a reply from what was received, once its last line is there (RFC 5321 §4.2.1)."""
-        texts, start = [], 0
-        while (end := self._received.find(b"\n", start)) >= 0:
-            line, start = self._received[start:end], end + 1
-            texts.append(line[4:].strip(b" \t\r"))
-            code = int(line[:3]) if line[:3].isdigit() else -1
-            if code < 0 or line[3:4] != b"-":
-                self._received = self._received[start:]
-                return code, b"\n".join(texts)
+        if found := _REPLY.match(self._received):
+            self._received = self._received[found.end() :]
+            lines = found[0].split(b"\n")[:-1]
+            code = lines[-1][:3]
+            text = b"\n".join([line[4:].strip(b" \t\r") for line in lines])
+            return int(code) if code.isdigit() else -1, text
         if len(self._received) > LONGEST_REPLY:
             raise ConnectionError("the reply has no end")
         return None
@@ -106,11 +112,20 @@ class Wire:
         self._received += more
         return True
 
-    @staticmethod
-    def able(waiting: Collection["Wire"], *, until: float) -> list["Wire"]:
+
+class Wires:
+    """Several wires that one thread waits for."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()  # unlike select(), for any number of open files
+        self._polled: dict[int, int] = {}  # what `_poll` waits for, by descriptor
+
+    def able(self, waiting: Collection[Wire], *, until: float) -> list[Wire]:
         """Wait until some that could not go on can, and return them; none when that took too long."""
-        poll = select.poll()  # unlike select(), for any number of open files
-        for each in waiting:
-            poll.register(each._socket, each._awaited)
-        ready = {descriptor for descriptor, _ in poll.poll(max(until - time.monotonic(), 0.0) * 1000)}
+        awaited = {each._socket.fileno(): each._awaited for each in waiting}
+        if awaited != self._polled:
+            self._poll, self._polled = select.poll(), awaited
+            for descriptor, event in awaited.items():
+                self._poll.register(descriptor, event)
+        ready = dict(self._poll.poll(max(until - time.monotonic(), 0.0) * 1000))
         return [each for each in waiting if each._socket.fileno() in ready]
