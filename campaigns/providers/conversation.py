@@ -10,10 +10,10 @@ import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from campaigns.providers.wire import RECORD, Reply, Wire, Wires
 from campaigns.retries import Stage, smtp_reply
@@ -51,8 +51,7 @@ class SmtpAccount:
     mails_per_connection: int = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """From whom and to whom.
 
     With `smtputf8` the recipient may have letters outside ASCII, and so may the mail's headers: only for a
@@ -153,11 +152,11 @@ class Conversation:
         return code == 250
 
     def deliver(
-        self, envelope: Envelope, content: bytes, *, following: Envelope | None = None
+        self, envelope: Envelope, content: Sequence[bytes], *, following: Envelope | None = None
     ) -> Waiting[str]:
         """Send one mail and return the text of the 250 that accepts it.
 
-        `content` has CRLF line ends, the last one included, and no line that begins with a dot.
+        `content`, in pieces, has CRLF line ends, the last one included, and no line that begins with a dot.
         `following` is the next mail's envelope, if it is known: where the server offers pipelining, it
         travels with this one's end (RFC 2920 §3.1), and must be the next to be delivered. Raises Refused,
         Broken.
@@ -216,9 +215,9 @@ class Conversation:
         if announced and self._wire.takes(_GO_AHEAD):
             return
         refused: Refused | None = None
-        for stage, expected in _EXPECTED.items():
+        for (stage, expected), command in zip(_EXPECTED.items(), _commands(envelope), strict=True):
             if not self._pipelining:
-                yield from self._write(stage, _command(stage, envelope))
+                yield from self._write(stage, command)
             try:
                 code, text = yield from self._reply(stage, self.account.timeout)
             except Broken:
@@ -257,14 +256,14 @@ class Conversation:
         if envelope is None or not self._pipelining:
             return b""
         self._begun = envelope
-        return b"".join([_command(stage, envelope) for stage in _EXPECTED])
+        return b"".join(_commands(envelope))
 
-    def _write_mail(self, content: bytes, dot: bytes) -> Waiting[None]:
+    def _write_mail(self, content: Sequence[bytes], dot: bytes) -> Waiting[None]:
         """Write the content and the dot that ends it; only once the dot is being written is it in doubt.
 
         Of a record that was not written whole, nothing can be read where the connection is encrypted.
         """
-        octets, written = content + dot, 0
+        octets, written = b"".join([*content, dot]), 0
         try:
             while written < len(octets):
                 until = time.monotonic() + self.account.timeout
@@ -273,7 +272,7 @@ class Conversation:
                 written += sent
         except OSError as error:
             self.hang_up()
-            raise Broken(Stage.DOT if written > len(content) else Stage.DATA, error) from error
+            raise Broken(Stage.DOT if written > len(octets) - len(dot) else Stage.DATA, error) from error
 
     def _write(self, stage: Stage, octets: bytes) -> Waiting[None]:
         if not self._wire.is_open:
@@ -305,14 +304,15 @@ class Conversation:
         return reply
 
 
-def _command(stage: Stage, envelope: Envelope) -> bytes:
-    if stage is Stage.MAIL:
-        parameters = " SMTPUTF8" if envelope.smtputf8 else ""
-        parameters += " BODY=8BITMIME" if envelope.eight_bit else ""
-        return f"MAIL FROM:<{envelope.sender}>{parameters}\r\n".encode("ascii")
-    if stage is Stage.RCPT:
-        return f"RCPT TO:<{envelope.recipient}>\r\n".encode("utf-8" if envelope.smtputf8 else "ascii")
-    return b"DATA\r\n"
+def _commands(envelope: Envelope) -> tuple[bytes, bytes, bytes]:
+    """Return what announces a mail: MAIL, RCPT and DATA."""
+    parameters = " SMTPUTF8" if envelope.smtputf8 else ""
+    parameters += " BODY=8BITMIME" if envelope.eight_bit else ""
+    return (
+        f"MAIL FROM:<{envelope.sender}>{parameters}\r\n".encode("ascii"),
+        f"RCPT TO:<{envelope.recipient}>\r\n".encode("utf-8" if envelope.smtputf8 else "ascii"),
+        b"DATA\r\n",
+    )
 
 
 def _greeted(account: SmtpAccount) -> smtplib.SMTP:

@@ -8,7 +8,7 @@ more.
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from campaigns.composing import Letter
 from campaigns.providers.base import Asked, Outcome, Trouble, Verdict, lease_over
@@ -20,8 +20,7 @@ LOOK_SECONDS = 1.0  # how often it is asked whether to go on, while servers take
 Judge = Callable[[Letter, Exception], tuple[Outcome, Trouble | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
+class Mail(NamedTuple):
     """A letter as it is written on the wire; `content` is in pieces, of which mails may share some."""
 
     letter: Letter
@@ -84,8 +83,7 @@ class Exchange:
             mail, following = following, next(mails, None)
             announced = following.envelope if following else None  # goes with the end of the mail before
             try:
-                content = b"".join(mail.content)
-                text = yield from conversation.deliver(mail.envelope, content, following=announced)
+                text = yield from conversation.deliver(mail.envelope, mail.content, following=announced)
             except Exception as error:
                 self._note(*self._judge(mail.letter, error))
             else:
