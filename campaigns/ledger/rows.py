@@ -37,8 +37,8 @@ class Row(NamedTuple):
     recipient_id: int | None
     name: str
     timezone: str
-    attributes: dict[str, Any]
     suppressed: str
+    attributes: dict[str, Any]
 
 
 def due_rows(lease: Lease) -> list[Row]:
@@ -51,8 +51,7 @@ def due_rows(lease: Lease) -> list[Row]:
             """
             SELECT delivery.id, delivery.email, delivery.message_id, delivery.attempts, recipient.id,
                    coalesce(recipient.name, ''), coalesce(recipient.timezone, ''),
-                   coalesce(recipient.attributes, '{}')::text,
-                   coalesce(suppression.reason, '')
+                   coalesce(suppression.reason, ''), coalesce(recipient.attributes, '{}')::text
               FROM campaigns_deliverylog AS delivery
               LEFT JOIN campaigns_recipient AS recipient ON recipient.id = delivery.recipient_id
               LEFT JOIN campaigns_suppression AS suppression ON suppression.email = lower(delivery.email)
@@ -62,7 +61,10 @@ def due_rows(lease: Lease) -> list[Row]:
             """,
             [lease.batch_id],
         )
-        return [_row(values) for values in cursor.fetchall()]
+        found = cursor.fetchall()
+    # parsed all at once; and not by orjson, to which a number of more than 64 bits is a float, or an error
+    attributes = json.loads(f"[{','.join([values[-1] for values in found])}]")
+    return [Row._make([*values[:-1], own]) for values, own in zip(found, attributes, strict=True)]
 
 
 def declare(lease: Lease, delivery_ids: Sequence[int], provider: str) -> set[int]:
@@ -187,12 +189,6 @@ def cancel_open_rows(campaign: Campaign) -> None:
             """,  # noqa: S608  # a constant of this module
             [batches],
         )
-
-
-def _row(values: tuple[Any, ...]) -> Row:
-    *known, attributes, suppressed = values
-    # not by orjson, to which a number of more than 64 bits is a float, or an error
-    return Row._make([*known, json.loads(attributes), suppressed])
 
 
 def answers_of(lease: Lease) -> tuple[str, str]:
