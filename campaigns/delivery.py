@@ -20,6 +20,8 @@ Claim and check are here; `sending` has the steps from reserve to record, `ledge
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 
 from campaigns import attachments, ledger, preflight, tracking
 from campaigns.composing import CompiledMessage, Letter, compile_message
@@ -82,7 +84,7 @@ def _send(lease: Lease, line: Line, stopping: Callable[[], bool]) -> None:
     rows = _check(lease)
     if not rows:
         return
-    campaign = Campaign.objects.get(id=lease.campaign_id)
+    campaign = _as_started(lease.campaign_id, lease.built_at)
     attempts = {row.id: row.attempts for row in rows}
     letters = [_letter(campaign, row) for row in rows]
 
@@ -91,6 +93,12 @@ def _send(lease: Lease, line: Line, stopping: Callable[[], bool]) -> None:
         return Sending(lease, ledger, line.redis, provider, message, attempts, stopping)
 
     send_through(line, letters, sending_with)
+
+
+@lru_cache(maxsize=8)
+def _as_started(campaign_id: int, _built_at: datetime) -> Campaign:
+    """Return a campaign as its mails are written; what they say does not change once its ledger is built."""
+    return Campaign.objects.get(id=campaign_id)
 
 
 def _check(lease: Lease) -> list[Row]:

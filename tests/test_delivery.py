@@ -391,7 +391,7 @@ class TestLease:
         assert first is not None
         ledger.release(first)
         second = ledger.claim(batch_id, "two")
-        assert second == ledger.Lease(batch_id, campaign.pk, first.token + 1, 0, ANY)
+        assert second == ledger.Lease(batch_id, campaign.pk, first.built_at, first.token + 1, 0, ANY)
 
     def test_a_lease_is_good_for_less_time_than_the_database_grants(
         self, campaign: Campaign, settings: Settings

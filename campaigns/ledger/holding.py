@@ -37,15 +37,15 @@ def claim(batch_id: int, owner: str) -> Lease | None:
          WHERE batch.id = %s AND campaign.id = batch.campaign_id AND campaign.status = %s
            AND batch.lease_until IS NULL AND (batch.pending > 0 OR batch.deferred > 0)
            AND (batch.not_before IS NULL OR batch.not_before <= clock_timestamp())
-        RETURNING batch.campaign_id, batch.lease_token, batch.failures
+        RETURNING batch.campaign_id, campaign.ledger_built_at, batch.lease_token, batch.failures
         """,
         [owner, settings.LEASE_SECONDS, batch_id, CampaignStatus.IN_PROGRESS.value],
     )
     if row is None:
         _forget_hint(batch_id)
         return None
-    campaign_id, token, failures = row
-    return Lease(batch_id, campaign_id, token, failures, good_until(since))
+    campaign_id, built_at, token, failures = row
+    return Lease(batch_id, campaign_id, built_at, token, failures, good_until(since))
 
 
 def renew(lease: Lease) -> None:

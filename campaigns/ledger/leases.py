@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from django.conf import settings
 
@@ -69,10 +70,14 @@ class Hold:
 
 @dataclass
 class Lease(Hold):
-    """The right to work on one batch."""
+    """The right to work on one batch.
+
+    `built_at` is when its campaign's ledger was built; what the campaign says has not changed since.
+    """
 
     batch_id: int
     campaign_id: int
+    built_at: datetime
     token: int
     failures: int
     _good_until: float = field(repr=False)
