@@ -117,6 +117,7 @@ def settings_for(port: int, provider: str) -> dict[str, str]:
     return environment(
         EMAIL_PROVIDERS=provider,
         EMAIL_PORT=str(port),
+        SMTP_MAILS_PER_CONNECTION="1000000",  # smtp-source keeps its connections, too
         SENDGRID_API_KEY="SG.bench",
         SENDGRID_API_HOST=f"http://127.0.0.1:{port}",
         SENDGRID_RATE_LIMIT_PER_SEC="0",

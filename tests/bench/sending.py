@@ -47,7 +47,8 @@ def over_smtp(sizes: Sizes, python: str | None) -> Table:
             contestants |= _peers(peers, sizes.slow, slow) | _peers(peers, sizes.batched, batched)
         _fill(table, contestants, sizes.rounds)
     table.notes.append(
-        f"A mail is {composing.message_size():,} bytes on its way; smtp-source's body is as large."
+        f"A mail is {composing.message_size():,} bytes on its way; smtp-source's body is as large. Both keep "
+        "their connections throughout."
     )
     return table
 
