@@ -4,9 +4,10 @@ from typing import Any
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
+from django.db import transaction
 from django.db.models.signals import pre_delete
 
-from campaigns.models import DeliveryLog, OutboundRecipient, Settlement
+from campaigns.models import DeliveryLog, OutboundRecipient, Recipient, Settlement
 from users.models import User
 
 AT_DELETED = "@deleted.invalid"  # no mail can reach it (RFC 6761 §6.4)
@@ -22,12 +23,15 @@ def is_pseudonym(email: str) -> bool:
     return email.endswith(AT_DELETED)
 
 
+@transaction.atomic
 def forget(user: User) -> None:
     """Take the account's address out of the ledger and of the decisions that it made, before it is deleted.
 
-    What was sent to it as a recipient that is no account's, of an imported list, stays as it is. So does a
-    suppression: whoever complained is still not to be mailed.
+    A campaign that is being started is waited for: its rows would not be seen. What was sent to it as a
+    recipient that is no account's, of an imported list, stays as it is. So does a suppression: whoever
+    complained is still not to be mailed.
     """
+    list(Recipient.objects.select_for_update().filter(user=user).values_list("id"))
     DeliveryLog.objects.filter(recipient__user=user).update(email=pseudonym(user.pk))
     logged = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(User), object_id=user.pk)
     logged.update(object_repr=pseudonym(user.pk))  # who has changed the account, and deletes it now

@@ -35,13 +35,16 @@ class ZoneProgress:
     other: int
 
 
-# Queries of recipients and the moment from which each mail may leave.
+# Queries of recipients and the moment from which each mail may leave. They lock the recipients, so that
+# nobody deletes one whose row is being written; one whose deletion is underway is waited for, and left out.
 _AT_ONCE = """
 SELECT id, email, NULL::timestamptz AS not_before FROM campaigns_recipient WHERE audience_id = %(audience)s
+   FOR KEY SHARE
 """
 _WITH_MOMENTS = """
 SELECT recipient.id, recipient.email, moment.not_before
   FROM campaigns_moment AS moment JOIN campaigns_recipient AS recipient ON recipient.id = moment.recipient_id
+   FOR KEY SHARE OF recipient
 """
 
 

@@ -206,7 +206,7 @@ CELERY_TASK_ROUTES = {
     "schedules.tasks.run_heavy_task": {"queue": "imports"},
 }
 CELERY_WORKER_PREFETCH_MULTIPLIER = number("CELERY_WORKER_PREFETCH_MULTIPLIER", 1, least=0)
-CELERY_WORKER_SEND_TASK_EVENTS = False  # Flower asks workers for them every few seconds, as long as it runs
+CELERY_WORKER_SEND_TASK_EVENTS = False  # where Flower runs, workers are started with --task-events
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False  # a batch in hand is finished
 CELERY_TASK_ACKS_LATE = True

@@ -1,14 +1,13 @@
 """One batch: what is sent, what is written down, and what each kind of answer leads to."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 from unittest.mock import ANY
 
-import psycopg
 import pytest
 from django.db import connection, transaction
 from django.db.models import F
@@ -20,7 +19,6 @@ from campaigns.ledger import holding, steps
 from campaigns.models import Batch, Campaign, DeliveryLog, DeliveryStatus, Recipient, Suppression
 from campaigns.providers import Line
 from tests.campaign_helpers import clock, counts, let_time_pass, row, send, somebody_waits_for_a_lock, started
-from tests.import_helpers import database_url
 from tests.mail_servers import SendGridServer, SmtpServer
 from tests.workers import wait_until
 
@@ -123,35 +121,6 @@ class TestCheck:
         send(batch_id, smtp_line)
         assert smtp.recipients == EVERYBODY[:4]
         assert counts(campaign) == {"sent": 4, "cancelled": 1}
-
-    def test_skips_whose_deletion_had_begun_before_the_start_and_ended_after_it(
-        self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line
-    ) -> None:
-        with _deleting("p3@example.com"):
-            (batch_id,) = started(campaign)
-        assert row("p3@example.com").recipient_id is not None  # its deletion knew of no mail
-        send(batch_id, smtp_line)
-        assert counts(campaign) == {"sent": 4, "cancelled": 1}
-        assert row("p3@example.com").reason == "the recipient was deleted"
-        assert "p3@example.com" not in smtp.recipients
-
-    def test_skips_whose_deletion_from_before_the_start_ends_while_the_batch_is_under_way(
-        self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        declare = ledger.declare
-        with ExitStack() as deleting:
-            deleting.enter_context(_deleting("p3@example.com"))
-            (batch_id,) = started(campaign)
-
-            def after_the_deletion(lease: ledger.Lease, ids: Sequence[int], provider: str) -> set[int]:
-                deleting.close()
-                return declare(lease, ids, provider)
-
-            monkeypatch.setattr(ledger, "declare", after_the_deletion)
-            send(batch_id, smtp_line)
-        assert counts(campaign) == {"sent": 4, "cancelled": 1}
-        assert row("p3@example.com").reason == "the recipient was deleted"
-        assert "p3@example.com" not in smtp.recipients
 
     def test_sends_the_template_as_it_was_at_the_start(
         self, campaign: Campaign, smtp: SmtpServer, smtp_line: Line
@@ -385,6 +354,35 @@ class TestLease:
         assert counts(campaign) == {"sent": 5}
         assert smtp.recipients == EVERYBODY
 
+    def test_an_answer_that_nobody_awaits_is_refused_and_none_is_written(self, campaign: Campaign) -> None:
+        lease, first, second = self._declared_one_of_two(campaign)
+        with pytest.raises(ledger.LeaseLost, match="1 of 2 answers are awaited"):
+            ledger.record(lease, [_accepted(first), _accepted(second)])
+        assert counts(campaign) == {"pending": 5}
+        assert Batch.objects.get().leaving == [first]
+
+    def test_an_answer_that_a_broken_step_may_have_written_is_left_out(self, campaign: Campaign) -> None:
+        lease, first, second = self._declared_one_of_two(campaign)
+        lease.unsure = True
+        ledger.record(lease, [_accepted(first), _accepted(second)])
+        assert counts(campaign) == {"pending": 4, "sent": 1}
+        assert Batch.objects.get().leaving == []
+
+    def test_giving_back_what_was_not_worked_on_does_not_count_in_the_speed(self, campaign: Campaign) -> None:
+        (batch_id,) = started(campaign)
+        lease = ledger.claim(batch_id, "a worker")
+        assert lease is not None
+        ledger.release(lease)
+        assert Batch.objects.get().recorded_at is None
+
+    def _declared_one_of_two(self, campaign: Campaign) -> tuple[ledger.Lease, int, int]:
+        (batch_id,) = started(campaign)
+        lease = ledger.claim(batch_id, "a worker")
+        assert lease is not None
+        first, second, *_ = (due.id for due in ledger.due_rows(lease))
+        ledger.declare(lease, [first], "smtp")
+        return lease, first, second
+
     def test_each_lease_has_a_higher_token(self, campaign: Campaign) -> None:
         (batch_id,) = started(campaign)
         first = ledger.claim(batch_id, "one")
@@ -404,16 +402,8 @@ class TestLease:
         assert lease._good_until <= time.monotonic() + 5
 
 
-@contextmanager
-def _deleting(email: str) -> Iterator[None]:
-    """Delete a recipient, as the ORM does it, in a transaction that is committed at the end."""
-    recipient = Recipient.objects.get(email=email).pk
-    with psycopg.connect(database_url()) as other:
-        other.execute(
-            "UPDATE campaigns_deliverylog SET recipient_id = NULL WHERE recipient_id = %s", [recipient]
-        )
-        other.execute("DELETE FROM campaigns_recipient WHERE id = %s", [recipient])
-        yield
+def _accepted(delivery_id: int) -> ledger.Change:
+    return ledger.Change(delivery_id, DeliveryStatus.SENT)
 
 
 def _declare(lease: ledger.Lease, ids: Sequence[int]) -> None:

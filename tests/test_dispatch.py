@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.db.models import F
 from pytest_django import Settings
 
 from campaigns import dispatch, ledger, lifecycle, preflight, progress
@@ -163,6 +164,32 @@ class TestNextBatches:
         assert dispatch.next_batches(campaign.pk) == []
         Batch.objects.update(not_before=clock())
         assert dispatch.next_batches(campaign.pk) == [batch_id]
+
+
+class TestIsToEnd:
+    def test_not_while_anything_is_open(self, campaign: Campaign) -> None:
+        started(campaign)
+        assert not dispatch.is_to_end(campaign.pk)
+
+    def test_not_while_a_worker_has_the_last_answers_in_hand(self, campaign: Campaign) -> None:
+        (batch_id,) = started(campaign)
+        assert ledger.claim(batch_id, "a worker")
+        Batch.objects.update(sent=F("pending"), pending=0)
+        assert not dispatch.is_to_end(campaign.pk)
+
+    def test_once_nothing_is_open_or_held(self, campaign: Campaign) -> None:
+        started(campaign)
+        Batch.objects.update(sent=F("pending"), pending=0)
+        assert dispatch.is_to_end(campaign.pk)
+
+    def test_of_a_cancelled_one_at_once_for_there_is_something_to_cancel(self, campaign: Campaign) -> None:
+        (batch_id,) = started(campaign)
+        assert ledger.claim(batch_id, "a worker")
+        lifecycle.cancel(campaign.pk, now=clock())
+        assert dispatch.is_to_end(campaign.pk)
+
+    def test_not_of_one_that_is_gone(self) -> None:
+        assert not dispatch.is_to_end(12345)
 
 
 class TestFinalize:

@@ -203,10 +203,9 @@ BEGIN
 
     SELECT count(*),
            coalesce(array_agg(delivery.id) FILTER (WHERE suppression.email IS NOT NULL
-                                                      OR recipient.id IS NULL), '{{}}')
+                                                      OR delivery.recipient_id IS NULL), '{{}}')
       INTO open_rows, held_back
       FROM campaigns_deliverylog AS delivery
-      LEFT JOIN campaigns_recipient AS recipient ON recipient.id = delivery.recipient_id
       LEFT JOIN campaigns_suppression AS suppression ON suppression.email = lower(delivery.email)
      WHERE delivery.id = ANY(ids) AND delivery.batch_id + 0 = the_batch
        AND delivery.status IN ('pending', 'deferred');

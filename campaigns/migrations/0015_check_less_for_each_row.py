@@ -2,10 +2,27 @@
 
 At 60 a page had no room for the answers of all its rows, which are longer than the rows were: a fifth of the
 updates left their page, and wrote into every index.
+
+What the key on the recipient did row by row, a trigger does once for each DELETE; a start locks its recipients, so
+that it and their deletion wait for each other.
 """
 
 import django.db.models.deletion
 from django.db import migrations, models
+
+_LET_GO = """
+CREATE FUNCTION campaigns_let_go_of_recipients() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE campaigns_deliverylog SET recipient_id = NULL WHERE recipient_id IN (SELECT id FROM gone);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER deliveries_let_go AFTER DELETE ON campaigns_recipient
+    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION campaigns_let_go_of_recipients();
+"""
+_FORGET_TO_LET_GO = """
+DROP TRIGGER deliveries_let_go ON campaigns_recipient;
+DROP FUNCTION campaigns_let_go_of_recipients();
+"""
 
 
 class Migration(migrations.Migration):
@@ -107,4 +124,5 @@ class Migration(migrations.Migration):
                 name="batch_numbers_are_not_negative",
             ),
         ),
+        migrations.RunSQL(_LET_GO, reverse_sql=_FORGET_TO_LET_GO),
     ]

@@ -121,8 +121,8 @@ class DeliveryLog(models.Model):
     """One mail to one recipient: the row exists before the mail, and keeps what became of it."""
 
     # No foreign key is checked: row by row that took most of a start. A campaign's batches and rows are
-    # written by one statement, and deleted only with it. A recipient may be gone, whose deletion began before
-    # that statement and ended after it; whether it still exists is looked at last thing before a mail leaves.
+    # written by one statement, and deleted only with it. A start locks the recipients that it writes rows
+    # for, and a trigger sets `recipient` to null wherever a DELETE took one.
     campaign = models.ForeignKey(
         Campaign, on_delete=models.CASCADE, related_name="deliveries", db_index=False, db_constraint=False
     )

@@ -211,8 +211,8 @@ class Stack:
     def _worker(self, queue: str, processes: int) -> Program:
         # killed with us at once: its database and broker leave in the same moment, so a warm end could not
         # record anything; the ledger is made for that
-        options = f"-Q {queue} -c {processes} -n {queue}@%h --without-gossip --without-mingle".split()
-        command = celery("worker", *options)
+        options = f"-Q {queue} -c {processes} -n {queue}@%h --task-events --without-gossip --without-mingle"
+        command = celery("worker", *options.split())
         return Program(queue, command, QUIET_AS_ROOT, death_signal=signal.SIGKILL, patience=90)
 
     def _web_command(self) -> list[str]:
