@@ -1,6 +1,6 @@
 """Audiences as wholes: what takes care with a million recipients."""
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Value
 from django.db.models.functions import Lower
 from django.db.models.lookups import Exact
@@ -41,3 +41,25 @@ def delete(audience: Audience) -> None:
         DeliveryLog.objects.filter(recipient__in=recipients).update(recipient=None)
         recipients._raw_delete(recipients.db)
         audience.delete()
+
+
+def keep_recipients(audience_id: int) -> None:
+    """Wait for deletions of its recipients, and let others wait until this transaction ends: a start's lock.
+
+    Starts do not wait for each other. Whoever deletes recipients takes the lock in the trigger of migration
+    0015, once it has deleted them and before it looks for the deliveries that name them.
+    """
+    _lock("pg_advisory_xact_lock_shared", audience_id)
+
+
+def about_to_lose_recipients(audience_id: int) -> None:
+    """Wait for starts for this audience: until this transaction ends, all their rows are seen."""
+    _lock("pg_advisory_xact_lock", audience_id)
+
+
+def _lock(function: str, audience_id: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {function}(hashtextextended(%s, 0))",  # one of two names
+            [f"recipients of audience {audience_id}"],
+        )

@@ -7,6 +7,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.db.models.signals import pre_delete
 
+from campaigns import audiences
 from campaigns.models import DeliveryLog, OutboundRecipient, Recipient, Settlement
 from users.models import User
 
@@ -31,7 +32,8 @@ def forget(user: User) -> None:
     recipient that is no account's, of an imported list, stays as it is. So does a suppression: whoever
     complained is still not to be mailed.
     """
-    list(Recipient.objects.select_for_update().filter(user=user).values_list("id"))
+    for audience_id in Recipient.objects.filter(user=user).values_list("audience_id", flat=True).distinct():
+        audiences.about_to_lose_recipients(audience_id)
     DeliveryLog.objects.filter(recipient__user=user).update(email=pseudonym(user.pk))
     logged = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(User), object_id=user.pk)
     logged.update(object_repr=pseudonym(user.pk))  # who has changed the account, and deletes it now

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
-from campaigns import preflight
+from campaigns import audiences, preflight
 from campaigns.models import Campaign
 from campaigns.moments import next_time_of_day
 
@@ -35,16 +35,13 @@ class ZoneProgress:
     other: int
 
 
-# Queries of recipients and the moment from which each mail may leave. They lock the recipients, so that
-# nobody deletes one whose row is being written; one whose deletion is underway is waited for, and left out.
+# Queries of recipients and the moment from which each mail may leave.
 _AT_ONCE = """
 SELECT id, email, NULL::timestamptz AS not_before FROM campaigns_recipient WHERE audience_id = %(audience)s
-   FOR KEY SHARE
 """
 _WITH_MOMENTS = """
 SELECT recipient.id, recipient.email, moment.not_before
   FROM campaigns_moment AS moment JOIN campaigns_recipient AS recipient ON recipient.id = moment.recipient_id
-   FOR KEY SHARE OF recipient
 """
 
 
@@ -145,6 +142,7 @@ def _write(campaign: Campaign, recipients: str) -> int:
     A Message-ID is the campaign's own random number with the recipient's: drawing one for each mail would
     take as long as writing its row.
     """
+    audiences.keep_recipients(campaign.audience_id)
     with connection.cursor() as cursor:
         cursor.execute(
             f"""

@@ -3,8 +3,8 @@
 At 60 a page had no room for the answers of all its rows, which are longer than the rows were: a fifth of the
 updates left their page, and wrote into every index.
 
-What the key on the recipient did row by row, a trigger does once for each DELETE; a start locks its recipients, so
-that it and their deletion wait for each other.
+What the key on the recipient did row by row, a trigger does once for each DELETE. It locks the audience as a start
+does (see campaigns.audiences), so that they wait for each other.
 """
 
 import django.db.models.deletion
@@ -13,6 +13,8 @@ from django.db import migrations, models
 _LET_GO = """
 CREATE FUNCTION campaigns_let_go_of_recipients() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('recipients of audience ' || audience_id, 0))
+       FROM (SELECT DISTINCT audience_id FROM gone ORDER BY audience_id) AS audience;
     UPDATE campaigns_deliverylog SET recipient_id = NULL WHERE recipient_id IN (SELECT id FROM gone);
     RETURN NULL;
 END $$;

@@ -121,8 +121,8 @@ class DeliveryLog(models.Model):
     """One mail to one recipient: the row exists before the mail, and keeps what became of it."""
 
     # No foreign key is checked: row by row that took most of a start. A campaign's batches and rows are
-    # written by one statement, and deleted only with it. A start locks the recipients that it writes rows
-    # for, and a trigger sets `recipient` to null wherever a DELETE took one.
+    # written by one statement, and deleted only with it. A trigger sets `recipient` to null where a DELETE
+    # took it, and a start and a deletion wait for each other (`campaigns.audiences`).
     campaign = models.ForeignKey(
         Campaign, on_delete=models.CASCADE, related_name="deliveries", db_index=False, db_constraint=False
     )
