@@ -46,8 +46,9 @@ def delete(audience: Audience) -> None:
 def keep_recipients(audience_id: int) -> None:
     """Wait for deletions of its recipients, and let others wait until this transaction ends: a start's lock.
 
-    Starts do not wait for each other. Whoever deletes recipients takes the lock in the trigger of migration
-    0015, once it has deleted them and before it looks for the deliveries that name them.
+    It is not the lock by which imports into an audience take turns, so starts and imports do not wait for
+    each other. Starts do not wait for each other either. Whoever deletes recipients takes the lock in the
+    trigger of migration 0015, once it has deleted them and before it looks for the deliveries that name them.
     """
     _lock("pg_advisory_xact_lock_shared", audience_id)
 

@@ -18,6 +18,7 @@ from campaigns.ledger.steps import (
     lengthen,
     policy,
     recount,
+    single_step,
     whole_step,
 )
 from campaigns.models import CampaignStatus
@@ -153,7 +154,7 @@ def _end_lease(cursor: Cursor, *, except_for: list[int]) -> tuple[int, int, list
 
 def _forget_hint(batch_id: int) -> None:
     """Note that the message about a batch that could not be taken is used up."""
-    whole_step(
-        "UPDATE campaigns_batch SET published_at = NULL WHERE id = %s AND lease_until IS NULL RETURNING id",
-        [batch_id],
-    )
+    with single_step() as cursor:
+        cursor.execute(
+            "UPDATE campaigns_batch SET published_at = NULL WHERE id = %s AND lease_until IS NULL", [batch_id]
+        )

@@ -29,9 +29,10 @@ def batch_step() -> Iterator[Cursor]:
 def whole_step(
     statement: str, values: Sequence[object], *, lease: Hold | None = None
 ) -> tuple[Any, ...] | None:
-    """Do a step that is one statement, and its own transaction; return the first row it answers, if any.
+    """Do what is one statement, and its own transaction; return the first row that it answers, if any.
 
-    Raises LeaseLost and CampaignHeld where a function of the session does, which is called for a lease.
+    It is prepared, as are all that follow each batch or every few mails. Raises LeaseLost and CampaignHeld
+    where a function of the session does, which is called for a lease.
     """
     with single_step(lease) as cursor:
         return cursor.execute(statement, values).fetchone()

@@ -97,6 +97,8 @@ class Exchange:
                     del self._waiting[position]
                     yield mail
                     break
+            else:
+                return
 
     def _may_go_on(self) -> bool:
         """Say whether a mail may be begun; asking also keeps the lease of those that are underway."""
